@@ -1,0 +1,113 @@
+"""The paths: how the rule A, the filters F and the input x are contracted, as pure functions.
+
+Every path computes y = W x with W = sum_i A_i (x) F_i, where (x) is the Kronecker product of channels:
+W[k*o + p, j*c + q] = sum_i A[i, k, j] F[i, p, q], for A of shape (n, n, n) and F of shape (n, o, c, *kernel).
+Channels are component-major: real channel = component * (channels / n) + index. With groups, W acts on
+group-major channels (group, component, index), which is what ``regroup`` makes of them.
+
+Nothing here caches, chooses or searches; modules and tuning do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as nnf
+
+PATHS = ("kron", "dense")
+
+_CONV = {1: nnf.conv1d, 2: nnf.conv2d, 3: nnf.conv3d}
+
+
+def ph_weight(A: Tensor, F: Tensor, *, groups: int = 1, path: str = "dense") -> Tensor:
+    """W = sum_i A_i (x) F_i, of shape (out, in / groups, *kernel).
+
+    A: (n, n, n) as A[i, k, j]; F: (n, out/n, in/(n groups), *kernel). ``kron`` adds n full-size
+    Kronecker products, as published code does; ``dense`` is one matrix product. Raises ValueError for another path.
+    """
+    # autocast would round A and F before they are multiplied; the real layer rounds its weight but once
+    with torch.autocast(F.device.type, enabled=False):
+        if path == "dense":
+            return _weight_by_product(A, F, groups)
+        if path == "kron":
+            return _weight_by_kron(A, F, groups)
+    raise ValueError(f"unknown path {path!r}: choose one of {', '.join(PATHS)}")
+
+
+def _weight_by_product(A: Tensor, F: Tensor, groups: int) -> Tensor:
+    n, out, cols, *kernel = F.shape
+    blocks = A.reshape(n, n * n).t() @ F.reshape(n, -1)  # every (k, j) block of W, one row each
+    blocks = blocks.reshape(n, n, groups, out // groups, cols, *kernel)  # k, j, group, p, q, kernel
+    return blocks.permute(2, 0, 3, 1, *range(4, blocks.dim())).reshape(n * out, n * cols, *kernel)
+
+
+def _weight_by_kron(A: Tensor, F: Tensor, groups: int) -> Tensor:
+    n, out, cols, *kernel = F.shape
+    # all n products stand in memory at once, (n + 1) times W: the baseline is what people run today
+    products = A.reshape(n, n, 1, n, 1, *(1,) * len(kernel)) * F.unsqueeze(2).unsqueeze(1)
+    W = products.reshape(n, n * out, n * cols, *kernel).sum(dim=0)
+    if groups == 1:
+        return W
+    W = W.reshape(n, groups, out // groups, n * cols, *kernel).transpose(0, 1)
+    return W.reshape(n * out, n * cols, *kernel)
+
+
+def regroup(x: Tensor, n: int, groups: int, dim: int) -> Tensor:
+    """Channels from component-major (component, group, index) to group-major (group, component, index)."""
+    if groups == 1:
+        return x
+    return x.unflatten(dim, (n, groups, -1)).transpose(dim, dim + 1).flatten(dim, dim + 2)
+
+
+def ungroup(x: Tensor, n: int, groups: int, dim: int) -> Tensor:
+    """Channels from group-major back to component-major: the inverse of ``regroup``."""
+    return regroup(x, groups, n, dim)
+
+
+def ph_linear(x: Tensor, A: Tensor, F: Tensor, bias: Tensor | None = None, *, path: str = "dense") -> Tensor:
+    """y = x W^T + bias. x: (..., in); A: (n, n, n); F: (n, out/n, in/n); bias: (out,); y: (..., out)."""
+    return nnf.linear(x, ph_weight(A, F, path=path), bias)
+
+
+def ph_conv(
+    x: Tensor,
+    A: Tensor,
+    F: Tensor,
+    bias: Tensor | None = None,
+    *,
+    stride: int | Sequence[int] = 1,
+    padding: str | int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+    path: str = "dense",
+) -> Tensor:
+    """Convolution of one, two or three dimensions with W.
+
+    x: (batch, in, *size); A: (n, n, n); F: (n, out/n, in/(n groups), *kernel); bias: (out,). Groups split the
+    channels of every component, so that each group is a hypercomplex convolution of its own.
+    """
+    W = ph_weight(A, F, groups=groups, path=path)
+    return conv_with_weight(x, W, bias, F.shape[0], stride, padding, dilation, groups)
+
+
+def conv_with_weight(
+    x: Tensor,
+    W: Tensor,
+    bias: Tensor | None,
+    n: int,
+    stride: int | Sequence[int],
+    padding: str | int | Sequence[int],
+    dilation: int | Sequence[int],
+    groups: int,
+) -> Tensor:
+    """The convolution of ``ph_conv`` with a W that is already built."""
+    conv = _CONV[W.dim() - 2]
+    if groups == 1:
+        return conv(x, W, bias, stride, padding, dilation)
+    channels = -W.dim() + 1  # counted from the end, so that an unbatched input works too
+    x = regroup(x, n, groups, x.dim() + channels)
+    y = conv(x, W, None, stride, padding, dilation, groups)
+    y = ungroup(y, n, groups, y.dim() + channels)
+    return y if bias is None else y + bias.reshape(-1, *(1,) * (W.dim() - 2))

@@ -1,0 +1,1 @@
+"""Layers: one concept per file; infrastructure behind an underscore."""

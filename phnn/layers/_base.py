@@ -1,0 +1,159 @@
+"""What every hypercomplex layer is: an algebra, the parameters A and F, a weight built from them, and its cache."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from .. import init
+from ..algebras import Algebra, near_matches
+from ..algebras import algebra as find_algebra
+from ..cost import Cost, product_cost
+from ..functional import PATHS, ph_weight
+from ..widths import misfit
+
+
+class PHLayer(nn.Module):
+    """Base of the layers whose weight is W = sum_i A_i (x) F_i.
+
+    ``namesake`` is the torch.nn layer of the same signature. ``algebra="real"`` makes that layer itself: its
+    parameters, its state_dict and its speed are torch's because it is torch's. Any other algebra makes parameters
+    F, bias and, if the rule is learned, A; a fixed rule is a constant that is no part of the state.
+
+    W is kept between calls while nothing needs its gradient, and built anew once A or F has changed. Writes that
+    torch cannot see (``.data``, NumPy views) need ``clear_cache()``.
+    """
+
+    namesake: ClassVar[type[Any]]
+
+    algebra: Algebra
+    n: int
+    path: str
+    path_built: str | None  # the path of the latest call
+    A: Tensor
+    F: nn.Parameter
+    bias: nn.Parameter | None
+
+    def __new__(cls, *args: Any, algebra: str | Algebra = "ph", **kwargs: Any) -> Any:
+        if isinstance(algebra, str) and algebra != "real":
+            return super().__new__(cls)
+        found = find_algebra(algebra)
+        if found != find_algebra("real"):
+            return super().__new__(cls)
+        if (n := kwargs.pop("n", None)) not in (None, 1):
+            raise ValueError(f"algebra 'real' has n=1, not n={n}")
+        _check_path(kwargs.pop("path", "auto"))
+        return cls.namesake(*args, **kwargs)
+
+    def _setup(
+        self,
+        template: nn.Module,
+        algebra: str | Algebra,
+        n: int | None,
+        path: str,
+        device: Any,
+        dtype: torch.dtype | None,
+        **widths: int,
+    ) -> None:
+        """Make the parameters that take the place of ``template``'s weight, after torch has checked the rest."""
+        found = find_algebra(algebra, n)
+        if reason := misfit(found.n, **widths):
+            raise ValueError(f"{type(self).__name__}: {reason}")
+        self.algebra, self.n, self.path, self.path_built = found, found.n, _check_path(path), None
+        rows, cols, *kernel = template.weight.shape  # type: ignore[misc]
+        n = found.n
+        self.F = nn.Parameter(torch.empty(n, rows // n, cols // n, *kernel, device=device, dtype=dtype))
+        if found.learned:
+            self.A = nn.Parameter(torch.empty(n, n, n, device=device, dtype=dtype))
+        else:
+            self.register_buffer("A", None, persistent=False)
+            self._restore_rule()
+        bias = template.bias
+        self.bias = None if bias is None else nn.Parameter(torch.empty(bias.shape, device=device, dtype=dtype))  # type: ignore[arg-type]
+        self._cache: tuple[Any, ...] | None = None
+        self.reset_parameters()
+
+    def _restore_rule(self) -> None:
+        if not self.algebra.learned:
+            self.A = torch.tensor(self.algebra.rule, device=self.F.device, dtype=self.F.dtype)
+
+    def reset_parameters(self) -> None:
+        """Draw A, F and bias anew: W has the variance of torch's default, the bias its distribution."""
+        if self.algebra.learned:
+            init.random_rule_(self.A)
+        fan_in, _ = init.fans(self.F)
+        init.uniform_(self.F, self.A, init.default_std(fan_in))
+        if self.bias is not None:
+            nn.init.uniform_(self.bias, -(fan_in**-0.5), fan_in**-0.5)
+
+    @property
+    def weight(self) -> Tensor:
+        """W = sum_i A_i (x) F_i, of shape (out, in / groups, *kernel), built by the layer's path; read-only."""
+        return self._build()
+
+    def _build(self) -> Tensor:
+        path = self._resolved_path()
+        if not torch.compiler.is_compiling():
+            self.path_built = path
+        return ph_weight(self.A, self.F, groups=getattr(self, "groups", 1), path=path)
+
+    def _resolved_path(self) -> str:
+        return "dense" if self.path == "auto" else self.path
+
+    def _weight(self) -> Tensor:
+        """W for a forward pass: the cached one where nothing needs its gradient and nothing has changed."""
+        A, F = self.A, self.F
+        needs_grad = torch.is_grad_enabled() and (F.requires_grad or A.requires_grad)
+        # published code builds W in every call, a graph must hold how W is made, and inference tensors have no
+        # version to compare
+        if self.path == "kron" or needs_grad or torch.compiler.is_compiling() or F.is_inference() or A.is_inference():
+            return self._build()
+        cache = self._cache
+        if cache and cache[0] is F and cache[1] is A and cache[2:4] == (F._version, A._version):
+            return cache[4]
+        # outside inference mode, so that a W made in it may later take part in autograd (a frozen layer)
+        with torch.inference_mode(False), torch.no_grad():
+            versions = F._version, A._version  # before the build: a write during it makes the cache stale
+            W = self._build()
+        if type(W) is Tensor:  # a fake or traced tensor must not outlive its mode
+            self._cache = (F, A, *versions, W)
+        return W
+
+    def cost(self, input: Tensor, output: Tensor) -> Cost:
+        """Multiply-adds of the call that made ``output`` from ``input``, by the layer's path."""
+        rows, cols, *kernel = self.F.shape[1:]
+        numel = self.n * self.n * rows * cols * math.prod(kernel)
+        positions = output.numel() // (self.n * rows)  # each applies W once
+        return product_cost(self._resolved_path(), n=self.n, weight_numel=numel, positions=positions)
+
+    def clear_cache(self) -> None:
+        """Forget the cached W: needed only after writes to A or F that torch cannot see."""
+        self._cache = None
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        result = super()._apply(fn, recurse)
+        self._cache = None  # .to() changes the data of parameters without bumping their version
+        self._restore_rule()  # and may have rounded a fixed rule, or lost it (to_empty)
+        return result
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._cache = None
+        if self.A.device != self.F.device:  # assign=True on a layer made on the meta device
+            self._restore_rule()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_cache": None}
+
+    def _algebra_repr(self) -> str:
+        path = "" if self.path == "auto" else f", path={self.path!r}"
+        return f"algebra={self.algebra.name!r}, n={self.n}{path}"
+
+
+def _check_path(path: str) -> str:
+    if path not in ("auto", *PATHS):
+        raise ValueError(f"unknown path {path!r}{near_matches(path, ('auto', *PATHS))}")
+    return path

@@ -1,0 +1,1 @@
+"""Models: one family per file, each written once over a layer factory."""

@@ -1,0 +1,117 @@
+"""The registry: every layer and model by name, with what a sweep needs to build, feed and refuse it.
+
+Importing it loads no torch: a Spec names its class as "module:attribute", the form of a package's entry points.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from .algebras import Algebra, near_matches
+
+if TYPE_CHECKING:
+    import torch
+
+Shape = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One layer or model.
+
+    name: what a sweep calls it; kind: ``layer`` or ``model``; target: "module:attribute" of the class or function;
+    keywords: what tells this Spec from others of the same target (a ResNet's depths);
+    shape: its shape axes with their defaults (None: derived from the others);
+    arguments: shape → the keyword arguments of ``target``, besides algebra, n and path;
+    input_shape: shape → the shape of the input tensor;
+    constraints: (algebra, shape) → why this combination cannot be built, or None;
+    info: one line for people; source: where the architecture was published.
+    """
+
+    name: str
+    kind: str
+    target: str
+    shape: Mapping[str, Any]
+    arguments: Callable[[Shape], dict[str, Any]]
+    input_shape: Callable[[Shape], tuple[int, ...]]
+    constraints: Callable[[Algebra, Shape], str | None]
+    info: str
+    source: str = ""
+    keywords: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", MappingProxyType(dict(self.shape)))
+
+    def create(self, *args: Any, **kwargs: Any) -> torch.nn.Module:
+        """The module, with the target's own arguments; its code is imported now."""
+        module, _, attribute = self.target.partition(":")
+        target = getattr(importlib.import_module(module), attribute)
+        return target(*args, **self.keywords, **kwargs)
+
+    def build(self, shape: Shape, **kwargs: Any) -> torch.nn.Module:
+        """The module of this shape; kwargs: algebra, n, path, device, dtype."""
+        return self.create(**self.arguments(shape), **kwargs)
+
+    def example_inputs(self, shape: Shape, *, device: Any = None, dtype: Any = None) -> tuple[torch.Tensor, ...]:
+        """Inputs of this shape, standard normal, from torch's generator."""
+        import torch
+
+        return (torch.randn(self.input_shape(shape), device=device, dtype=dtype),)
+
+
+_SPECS: dict[tuple[str, str], Spec] = {}
+_OWN = ("phnn.layers._specs", "phnn.models._specs")
+
+
+def register(spec: Spec) -> Spec:
+    """Add a Spec; a name that is taken is a ValueError."""
+    if spec.kind not in ("layer", "model"):
+        raise ValueError(f"{spec.name!r}: kind is 'layer' or 'model', not {spec.kind!r}")
+    if any(name == spec.name for _, name in _SPECS):
+        raise ValueError(f"a layer or model called {spec.name!r} is registered already")
+    _SPECS[spec.kind, spec.name] = spec
+    return spec
+
+
+def _load_own() -> None:
+    for module in _OWN:
+        importlib.import_module(module)
+
+
+def specs(kind: str | None = None, pattern: str = "*") -> list[Spec]:
+    """All Specs of a kind whose name matches a shell pattern, in order of registration."""
+    _load_own()
+    return [s for s in _SPECS.values() if kind in (None, s.kind) and fnmatch.fnmatchcase(s.name, pattern)]
+
+
+def find(name: str, kind: str | None = None) -> Spec:
+    """The Spec called ``name``; a ValueError with near matches if there is none."""
+    known = {spec.name: spec for spec in specs(kind)}
+    if name not in known:
+        raise ValueError(f"unknown {kind or 'subject'} {name!r}{near_matches(name, list(known))}")
+    return known[name]
+
+
+def list_layers(pattern: str = "*") -> list[str]:
+    """Names of the registered layers that match a shell pattern."""
+    return [spec.name for spec in specs("layer", pattern)]
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Names of the registered models that match a shell pattern."""
+    return [spec.name for spec in specs("model", pattern)]
+
+
+def create_layer(name: str, *args: Any, **kwargs: Any) -> torch.nn.Module:
+    """A layer by name, with the arguments of its torch.nn namesake plus ``algebra``, ``n`` and ``path``."""
+    return find(name, "layer").create(*args, **kwargs)
+
+
+def create_model(name: str, **kwargs: Any) -> torch.nn.Module:
+    """A model by name: ``create_model("resnet18", algebra="quaternion", num_classes=10)``."""
+    return find(name, "model").create(**kwargs)

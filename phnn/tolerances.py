@@ -1,0 +1,31 @@
+"""What "equal" means: the largest relative error against a float64 reference, by dtype and path.
+
+Error is ||y - y64|| / ||y64|| over a whole tensor. One multiply-add path with float32 sums of a few thousand
+terms stays within 2e-6; half precisions are bounded by the rounding of the inputs themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+# unit roundoff u of each dtype; a layer's error is a small multiple of it, since rounding errors average out
+_ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "bfloat16": 2.0**-8, "float16": 2.0**-11}
+
+_LAYER = {"float64": 1e-14, "float32": 2e-6, "bfloat16": 1e-2, "float16": 2e-3}
+
+# A model chains tens of layers, and training mode divides by batch statistics: errors grow with depth, at worst
+# like the condition of the whole map. A wrong path is wrong by O(1), so a thousand roundoffs still tells them apart.
+_MODEL = {dtype: 1000 * u for dtype, u in _ROUNDOFF.items()}
+
+
+def dtypes() -> Sequence[str]:
+    """The dtypes that have a tolerance."""
+    return tuple(_ROUNDOFF)
+
+
+def tolerance(dtype: str, kind: str = "layer") -> float:
+    """The largest relative error that still counts as right, for a ``layer`` or a ``model``."""
+    table = {"layer": _LAYER, "model": _MODEL}[kind]
+    if dtype not in table:
+        raise ValueError(f"no tolerance for dtype {dtype!r}: choose one of {', '.join(table)}")
+    return table[dtype]

@@ -1,0 +1,20 @@
+"""Parameters and the bytes that weights take."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from ..subject import count_params
+
+
+def params(module: nn.Module) -> int:
+    """Trainable parameters, shared ones once."""
+    return count_params(module)
+
+
+def weight_bytes(module: nn.Module) -> int:
+    """Bytes of parameters and buffers, each storage once."""
+    storages = {
+        t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in (*module.parameters(), *module.buffers())
+    }
+    return sum(storages.values())

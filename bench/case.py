@@ -11,7 +11,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
+
+Kind = Literal["timing", "static", "training"]
 
 CHUNK = 8  # callables that one process interleaves, the baseline included
 
@@ -102,7 +104,7 @@ class Task:
     seed); controlled: the cases whose slim controls are among ``cases``.
     """
 
-    kind: str
+    kind: Kind
     cases: tuple[Case, ...]
     metrics: tuple[str, ...]
     repetition: int = 0
@@ -142,6 +144,7 @@ def tasks(planned: Sequence[Planned], repetitions: int, metric_tasks: Mapping[st
             return tuple(sorted(p.metrics)) if kind == "training" else ()
         return tuple(sorted(m for m in p.metrics if metric_tasks[m] == kind))
 
+    kind: Kind
     for kind in ("static", "training"):
         for p in live:
             if wanted := wanted_of(p, kind):

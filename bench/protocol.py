@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from .case import Case, Task
+from .case import Case, Kind, Task
 from .sweep import Protocol
 
 VERSION = 1  # raise it when the way of measuring changes: older results then count as not done
@@ -22,7 +22,7 @@ class Request(_Message):
     """A task with all that a worker needs to know; cases as factors."""
 
     version: int = VERSION
-    kind: Literal["timing", "static", "training"]
+    kind: Kind
     cases: list[dict[str, Any]]
     controlled: list[dict[str, Any]] = []
     metrics: list[str]

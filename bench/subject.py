@@ -31,7 +31,7 @@ class Subject:
     @property
     def path_built(self) -> str:
         """The path that the layers ran, ``+`` between several, ``torch`` where there is no layer of ours."""
-        built = {m.path_built for m in self.module.modules() if getattr(m, "path_built", None)}
+        built = {str(path) for m in self.module.modules() if (path := getattr(m, "path_built", None))}
         return "+".join(sorted(built)) or "torch"
 
 
@@ -52,7 +52,7 @@ def build(case: Case, device: str, controlled: Case | None = None) -> Subject:
     """Module, inputs and call of a case, all from the seed of the case."""
     torch.manual_seed(case.seed)
     layout = _MEMORY_FORMATS[case.memory_format]
-    module = build_module(case, device, controlled).to(memory_format=layout)  # type: ignore[call-overload]
+    module = build_module(case, device, controlled).to(memory_format=layout)
     inputs = find(case.subject).example_inputs(dict(case.shape), device=device, dtype=getattr(torch, case.dtype))
     if case.memory_format == "channels_last":
         inputs = tuple(x.to(memory_format=layout) for x in inputs)

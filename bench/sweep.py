@@ -107,7 +107,7 @@ def _first_error(error: ValidationError) -> str:
 
 
 def _keys_beside(loc: Sequence[int | str]) -> list[str]:
-    parents = {"protocol": Protocol, "cases": Entry, "recipe": Recipe}
+    parents: dict[int | str, type[BaseModel]] = {"protocol": Protocol, "cases": Entry, "recipe": Recipe}
     model = next((parents[part] for part in reversed(loc[:-1]) if part in parents), Sweep)
     return [field.alias or name for name, field in model.model_fields.items()]
 
@@ -143,7 +143,9 @@ def _entry_cases(entry: Entry, spec: Spec, where: str, data: str | None) -> Iter
     if trains and spec.kind != "model":
         raise UsageError(f"{where}.subject: {spec.name!r} is a layer; accuracy is measured on a model")
     if trains and (strange := sorted(m for m in entry.metrics if m not in _TRAINING_METRICS)):
-        raise UsageError(f"{where}.metrics: {strange[0]!r} is not measured while training: put it into an entry without data")
+        raise UsageError(
+            f"{where}.metrics: {strange[0]!r} is not measured in training: give it an entry without data"
+        )
     if trains and data:
         axes["data"] = [data]
     metrics = frozenset(entry.metrics)
@@ -251,4 +253,3 @@ def _flat(case: Case) -> dict[str, Any]:
 def own_sweeps() -> list[Path]:
     """The sweep files that come with the project."""
     return sorted((Path(__file__).parent / "sweeps").glob("*.toml"))
-

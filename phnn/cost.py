@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 PATHS = ("kron", "dense")  # the contraction paths by name; functional.py executes them
 
+
 @dataclass(frozen=True)
 class Cost:
     """Multiply-adds (MAC) of one forward call.

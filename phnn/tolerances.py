@@ -17,15 +17,28 @@ _LAYER = {"float64": 1e-14, "float32": 2e-6, "bfloat16": 1e-2, "float16": 2e-3}
 # like the condition of the whole map. A wrong path is wrong by O(1), so a thousand roundoffs still tells them apart.
 _MODEL = {dtype: 1000 * u for dtype, u in _ROUNDOFF.items()}
 
+# A pre-activation within rounding of zero falls on either side of a ReLU and takes its whole gradient along. A share
+# of units proportional to u does so, and the norm of what they carry goes with the square root of their number.
+_MODEL_GRADIENT = {dtype: min(0.5, 16 * u**0.5) for dtype, u in _ROUNDOFF.items()}
+
 
 def dtypes() -> Sequence[str]:
     """The dtypes that have a tolerance."""
     return tuple(_ROUNDOFF)
 
 
-def tolerance(dtype: str, kind: str = "layer") -> float:
-    """The largest relative error that still counts as right, for a ``layer`` or a ``model``."""
-    table = {"layer": _LAYER, "model": _MODEL}[kind]
+def tolerance(dtype: str, kind: str = "layer", of: str = "output") -> float:
+    """The largest relative error that still counts as right.
+
+    kind: ``layer`` or ``model``; of: ``output`` or ``gradient``. Raises ValueError for a dtype without one.
+    """
+    tables = {
+        ("layer", "output"): _LAYER,
+        ("layer", "gradient"): _LAYER,
+        ("model", "output"): _MODEL,
+        ("model", "gradient"): _MODEL_GRADIENT,
+    }
+    table = tables[kind, of]
     if dtype not in table:
         raise ValueError(f"no tolerance for dtype {dtype!r}: choose one of {', '.join(table)}")
     return table[dtype]

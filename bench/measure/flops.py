@@ -59,8 +59,8 @@ class _Uncounted(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         packet = func._overloadpacket
-        # views and allocations compute nothing
-        if packet not in flop_registry and not func.is_view and torch.Tag.nondeterministic_seeded not in func.tags:
+        # views compute nothing, and the profiler's own marks are no operators
+        if func.namespace == "aten" and packet not in flop_registry and not func.is_view:
             self.operators[str(packet)] += 1
         return func(*args, **(kwargs or {}))
 

@@ -28,7 +28,8 @@ def _peak_cpu(make: Callable[[], Subject]) -> int:
         subject.call()
         with record_function(_MARK):
             subject.call()
-    assert profiler.profiler is not None and profiler.profiler.kineto_results is not None
+    assert profiler.profiler is not None
+    assert profiler.profiler.kineto_results is not None
     events = profiler.profiler.kineto_results.events()
     mark = next(event for event in events if event.name() == _MARK)
     changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")

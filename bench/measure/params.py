@@ -14,7 +14,5 @@ def params(module: nn.Module) -> int:
 
 def weight_bytes(module: nn.Module) -> int:
     """Bytes of parameters and buffers, each storage once."""
-    storages = {
-        t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in (*module.parameters(), *module.buffers())
-    }
-    return sum(storages.values())
+    storages = [tensor.untyped_storage() for tensor in (*module.parameters(), *module.buffers())]
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())

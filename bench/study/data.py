@@ -28,7 +28,9 @@ def check(name: str, root: Path | None, download: bool) -> None:
     if DATA[name].bundled:
         return
     if root is None:
-        raise UsageError(f"data {name!r} is not bundled: name its folder with --data-root, and --download to fetch it")
+        raise UsageError(
+            f"data {name!r} is not bundled: name its folder with --data-root, and --download to fetch it"
+        )
     _torchvision(name, root, train=True, download=download)
 
 
@@ -71,7 +73,7 @@ def _torchvision(name: str, root: Path, *, train: bool, download: bool) -> tuple
             images, labels = np.asarray(found.data).transpose(0, 3, 1, 2), found.targets
     except RuntimeError as error:  # torchvision: absent or corrupt
         raise UsageError(
-            f"data {name!r} is not (whole) in {root}: {str(error).splitlines()[0]} Try --download, or another --data-root"
+            f"data {name!r} is not whole in {root}: {str(error).splitlines()[0]} Use --download or another --data-root"
         ) from None
     except OSError as error:
         raise UsageError(f"data {name!r} could not be had in {root}: {error}") from None

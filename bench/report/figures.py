@@ -14,8 +14,9 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, LogLocator, NullLocator
 
+from ..metrics import METRICS
 from ..stats import mean_interval
 from . import style
 
@@ -51,65 +52,97 @@ def _grid(count: int) -> tuple[Figure, list[Axes]]:
     return figure, flat[:count]
 
 
-def _log_ticks(axis: Axes, values: list[float]) -> None:
+def _ticks(axis: Axes, values: list[float]) -> None:
+    """A logarithmic axis of widths or dimensions: a tick at each value measured, and no other."""
     axis.set_xscale("log", base=2)
     axis.xaxis.set_major_locator(FixedLocator(sorted(set(values))))
     axis.xaxis.set_minor_locator(NullLocator())
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
+def _log_values(axis: Axes, unit: str) -> None:
+    """A logarithmic axis of values, its ticks in engineering units."""
+    axis.set_yscale("log")
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_minor_locator(NullLocator())
+    axis.yaxis.set_major_formatter(EngFormatter(unit))
+
+
 def _lines(axis: Axes, own: pd.DataFrame, x: str, hue: str) -> None:
-    """A line with error bars for each variant, in the looks of its algebra."""
+    """A line with error bars for each variant, in the looks of its algebra; intervals stand side by side."""
     colours, markers = style.looks(list(own["look"].unique()))
     dashes = ["-", "--", ":", "-."]
     seen: dict[str, int] = {}
-    for name, points in own.groupby(hue, sort=False):
+    groups = list(own.groupby(hue, sort=False))
+    for index, (name, points) in enumerate(groups):
         look = points["look"].iloc[0]
         nth = seen[look] = seen.get(look, -1) + 1
         points = points.sort_values(x)
         below, above = points["value"] - points["lo"], points["hi"] - points["value"]
+        aside = 2 ** (0.05 * (index - (len(groups) - 1) / 2)) if points["lo"].notna().any() else 1.0
         axis.errorbar(
-            points[x].astype(float), points["value"], yerr=[below.fillna(0), above.fillna(0)], label=str(name),
-            color=colours[look], marker=markers[look], linestyle=dashes[nth % 4], capsize=2, elinewidth=0.7,
+            points[x].astype(float) * aside, points["value"], yerr=[below.fillna(0), above.fillna(0)],
+            label=str(name), color=colours[look], marker=markers[look], linestyle=dashes[nth % 4], capsize=2,
+            elinewidth=0.7,
         )  # fmt: skip
 
 
 def _legend(figure: Figure, axes: list[Axes]) -> None:
+    """One legend below all panels, in as many columns as its longest label allows."""
     handles = {label: h for axis in axes for h, label in zip(*axis.get_legend_handles_labels(), strict=True)}
     width = figure.get_size_inches()[0]
-    columns = max(1, min(len(handles), int(width / 0.95)))
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns, frameon=False)
+    longest = max(len(label) for label in handles)
+    columns = max(1, min(len(handles), int(width / (0.45 + 0.062 * longest))))
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside lower center", ncols=columns, frameon=False,
+        columnspacing=1.0, handlelength=1.6,
+    )  # fmt: skip
 
 
-def _against_channels(df: pd.DataFrame, metric: str, label: str) -> Figure | None:
-    rows = _rows(df, metric)
-    panels = [(title, own) for title, own in _panels(rows[rows["channels"].notna()]) if own["channels"].nunique() > 1]
-    if not panels:
-        return None
-    figure, axes = _grid(len(panels))
-    for axis, (title, own) in zip(axes, panels, strict=True):
-        _lines(axis, own, "channels", "variant")
-        _log_ticks(axis, own["channels"].astype(float).tolist())
-        axis.set(title=title, xlabel="channels", ylabel=label, yscale="log")
-    _legend(figure, axes)
-    return figure
+def _widest(own: pd.DataFrame) -> pd.DataFrame:
+    return own[own["channels"] == own["channels"].max()]
 
 
 def _against_n(df: pd.DataFrame, metric: str, label: str) -> Figure | None:
     rows = _rows(df, metric)
-    panels = []
-    for title, own in _panels(rows[rows["channels"].notna()]):
-        widest = own[own["channels"] == own["channels"].max()]
-        if widest["n"].nunique() > 1:
-            panels.append((f"{title}, {widest['channels'].iloc[0]} channels", widest))
+    if METRICS[metric].task == "static":  # the same in every phase
+        rows = rows[rows["phase"] == rows["phase"].iloc[:1].squeeze()]
+    panels = [(title, _widest(own)) for title, own in _panels(rows[rows["channels"].notna()])]
+    panels = [(title, own) for title, own in panels if own["n"].nunique() > 1]
     if not panels:
         return None
     figure, axes = _grid(len(panels))
     for axis, (title, own) in zip(axes, panels, strict=True):
         _lines(axis, own, "n", "look")
-        _log_ticks(axis, own["n"].astype(float).tolist())
-        axis.set(title=title, xlabel="n", ylabel=label)
+        _ticks(axis, own["n"].astype(float).tolist())
+        axis.set(title=f"{title}, {own['channels'].iloc[0]} channels", xlabel="n", ylabel=label)
         axis.set_ylim(bottom=0)
+        if metric != "latency_ratio":
+            axis.yaxis.set_major_formatter(EngFormatter(sep=""))
+    _legend(figure, axes)
+    return figure
+
+
+def _against_channels(df: pd.DataFrame, metrics: dict[str, tuple[str, str]]) -> Figure | None:
+    """A row of panels for each layer and phase, a panel for each metric: name → (label, unit)."""
+    panels = []
+    for metric, (label, unit) in metrics.items():
+        rows = _rows(df, metric)
+        for title, own in _panels(rows[rows["channels"].notna()]):
+            if own["channels"].nunique() > 1:
+                panels.append((title, own, label, unit))
+    if not panels:
+        return None
+    panels.sort(key=lambda panel: panel[0])  # stable: the metrics of one subject side by side
+    figure, axes = _grid(len(panels))
+    for axis, (title, own, label, unit) in zip(axes, panels, strict=True):
+        _lines(axis, own, "channels", "variant")
+        _ticks(axis, own["channels"].astype(float).tolist())
+        axis.set(title=title, xlabel="channels", ylabel=label)
+        if unit == "ratio":
+            axis.set_ylim(bottom=0, top=max(1.2, axis.get_ylim()[1]))
+        else:
+            _log_values(axis, unit)
     _legend(figure, axes)
     return figure
 
@@ -120,8 +153,8 @@ def latency_against_n(df: pd.DataFrame) -> Figure | None:
 
 
 def latency_against_channels(df: pd.DataFrame) -> Figure | None:
-    """Latency in seconds against channels, a line for each variant."""
-    return _against_channels(df, "latency", "latency (s)")
+    """Latency against channels, in seconds and over the real layer's, a line for each variant."""
+    return _against_channels(df, {"latency": ("latency", "s"), "latency_ratio": ("latency / real", "ratio")})
 
 
 def params_against_n(df: pd.DataFrame) -> Figure | None:
@@ -131,7 +164,7 @@ def params_against_n(df: pd.DataFrame) -> Figure | None:
 
 def params_against_channels(df: pd.DataFrame) -> Figure | None:
     """Parameters against channels, a line for each variant."""
-    return _against_channels(df, "params", "parameters")
+    return _against_channels(df, {"params": ("parameters", "")})
 
 
 def accuracy_against_params(df: pd.DataFrame) -> Figure | None:
@@ -145,15 +178,21 @@ def accuracy_against_params(df: pd.DataFrame) -> Figure | None:
     figure, axes = _grid(len(panels))
     for axis, ((subject, data), own) in zip(axes, panels, strict=True):
         colours, markers = style.looks(list(own["look"].unique()))
+        axis.margins(0.12)
         for variant, seeds in own.groupby("variant", sort=False):
             look = seeds["look"].iloc[0]
             found = mean_interval(seeds["value"].tolist())
             reach = 0.0 if math.isnan(found.lo) else 100 * (found.hi - found.lo) / 2
             axis.errorbar(
                 seeds["params"].mean(), 100 * found.value, yerr=reach, color=colours[look], marker=markers[look],
-                linestyle="none", capsize=2, elinewidth=0.7, label=str(variant),
+                linestyle="none", capsize=2, elinewidth=0.7, label=str(look),
                 fillstyle="none" if look == "slim real" else "full",
             )  # fmt: skip
+            if look == "ph":
+                axis.annotate(
+                    str(variant).removeprefix("ph "), (seeds["params"].mean(), 100 * found.value),
+                    xytext=(5, 3), textcoords="offset points", fontsize=6, color=colours[look],
+                )  # fmt: skip
         fewest = int(own.groupby("variant")["seed"].nunique().min())
         axis.set(title=f"{subject} on {data}, {fewest} seeds", xlabel="parameters", ylabel="test accuracy (%)")
         axis.set_xscale("log")

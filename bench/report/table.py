@@ -63,13 +63,14 @@ def _trained(rows: pd.DataFrame) -> str:
     lines = []
     for variant, own in rows.groupby("variant", sort=False):
         accuracy = own[own["metric"] == "accuracy"]["value"].astype(float).tolist()
-        line = {"variant": str(variant), "params": _text(own[own["metric"] == "params"]["value"].iloc[0], "1")}
+        params = own[own["metric"] == "params"]["value"].astype(float).tolist()
+        line = {"variant": str(variant), "params": _text(params[0], "1") if params else ""}
         if accuracy:
             found = mean_interval(accuracy)
             line["accuracy (%)"] = _plus_minus(100 * found.value, 50 * (found.hi - found.lo))
             line["seeds"] = str(len(accuracy))
         lines.append(line)
-    return _markdown(pd.DataFrame(lines))
+    return _markdown(pd.DataFrame(lines).fillna(""))
 
 
 def _markdown(df: pd.DataFrame) -> str:
@@ -80,7 +81,7 @@ def _markdown(df: pd.DataFrame) -> str:
 
 
 def _value(row: Any) -> str:
-    if row.metric == "latency_ratio" and not pd.isna(row.lo):
+    if row.metric == "latency_ratio" and row.hi > row.lo:
         return _plus_minus(float(row.value), float(row.hi - row.lo) / 2)
     return _text(row.value, row.unit)
 

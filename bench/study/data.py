@@ -73,8 +73,12 @@ def _torchvision(name: str, root: Path, *, train: bool, download: bool) -> tuple
             images, labels = np.asarray(found.data).transpose(0, 3, 1, 2), found.targets
     except RuntimeError as error:  # torchvision: absent or corrupt
         raise UsageError(
-            f"data {name!r} is not whole in {root}: {str(error).splitlines()[0]} Use --download or another --data-root"
+            f"data {name!r} is not whole in {root}, use --download or another --data-root: {_first_line(error)}"
         ) from None
     except OSError as error:
         raise UsageError(f"data {name!r} could not be had in {root}: {error}") from None
     return torch.tensor(images, dtype=torch.float32) / 255, torch.tensor(labels, dtype=torch.int64)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).splitlines()[0]

@@ -89,8 +89,16 @@ class Case:
         return cls(**{**factors, **pairs})
 
     def slim_control(self) -> Case:
-        """The real net whose widths are scaled to this case's parameter count (the worker finds the scale)."""
-        return replace(self, algebra="real", n=1, path="none", control=f"slim:{self.id}")
+        """The real net whose widths are scaled to this case's parameter count (the worker finds the scale).
+
+        Paths compute the same function of the same parameters, so they share one control.
+        """
+        return replace(self, algebra="real", n=1, path="none", control=f"slim:{self.controlled.id}")
+
+    @property
+    def controlled(self) -> Case:
+        """This case as its slim control knows it: on the default path."""
+        return replace(self, path="auto")
 
 
 FACTORS = tuple(field.name for field in fields(Case))
@@ -109,11 +117,17 @@ class Task:
     metrics: tuple[str, ...]
     repetition: int = 0
     controlled: tuple[Case, ...] = ()
+    settings: tuple[tuple[str, Any], ...] = ()  # of the protocol, where they bear on the figure
+
+    @cached_property
+    def chunk_id(self) -> str:
+        """Hash of what is measured together: repetitions of one chunk are siblings."""
+        return digest([self.kind, [case.id for case in self.cases], sorted(self.metrics), self.settings])
 
     @cached_property
     def id(self) -> str:
         """Hash of what is to be measured."""
-        return digest([self.kind, [case.id for case in self.cases], self.repetition, sorted(self.metrics)])
+        return digest([self.chunk_id, self.repetition])
 
 
 @dataclass(frozen=True)
@@ -129,10 +143,16 @@ class Planned:
     controlled: Case | None = None
 
 
-def tasks(planned: Sequence[Planned], repetitions: int, metric_tasks: Mapping[str, str]) -> list[Task]:
+def tasks(
+    planned: Sequence[Planned],
+    repetitions: int,
+    metric_tasks: Mapping[str, str],
+    timing_settings: Mapping[str, Any] | None = None,
+) -> list[Task]:
     """The tasks that measure ``planned``; metric_tasks: metric → kind of task.
 
-    Static first (cheap, and they find what is broken), then training, then timing, baselines in every chunk.
+    Static first (cheap, and they find what is broken), then training, then timing, baselines in every chunk, whether
+    or not their own latency is wanted. timing_settings: what of the protocol makes a timing another one.
     """
     live = [p for p in planned if p.skipped is None]
     controlled = {p.case.id: p.controlled for p in live if p.controlled}
@@ -151,9 +171,12 @@ def tasks(planned: Sequence[Planned], repetitions: int, metric_tasks: Mapping[st
                 made.append(Task(kind, (p.case,), wanted, controlled=(p.controlled,) if p.controlled else ()))
     timed = [p for p in live if wanted_of(p, "timing")]
     wanted = tuple(sorted({m for p in timed for m in wanted_of(p, "timing")}))
+    groups = {p.case.group_id for p in timed}
+    timed = [p for p in live if p in timed or (p.case.is_baseline and p.case.group_id in groups)]
+    settings = tuple(sorted((timing_settings or {}).items()))
     for chunk in _chunks([p.case for p in timed]):
         references = tuple(controlled[case.id] for case in chunk if case.id in controlled)
-        made += [Task("timing", chunk, wanted, repetition, references) for repetition in range(repetitions)]
+        made += [Task("timing", chunk, wanted, repetition, references, settings) for repetition in range(repetitions)]
     return made
 
 

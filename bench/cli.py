@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .case import Planned
     from .sweep import Sweep
 
-OK, USAGE, SOME_FAILED, NOTHING_SUCCEEDED = 0, 2, 3, 4
+OK, USAGE, SOME_FAILED, NOTHING_SUCCEEDED, INTERRUPTED = 0, 2, 3, 4, 130
 
 app = typer.Typer(
     add_completion=False,
@@ -70,17 +70,23 @@ def run(
     from .store import Store
 
     sweep, planned = _plan(sweep_file, filters, data)
-    identifier = env.env_id(sweep.device)  # before anything is written: a missing device is found here
+    env.check_device(sweep.device)  # before anything is written
+    identifier = env.env_id(sweep.device)
     if all(p.skipped for p in planned):
         raise UsageError(f"every case of {sweep.name!r} is skipped; the first because {planned[0].skipped}")
     if wanted := sorted({p.case.data for p in planned if p.case.data != "none"}):
         _check_data(wanted, data_root, download)
     folder = out or Path("results") / sweep.name / identifier
     with Store(folder) as store:
+        store.tasks()  # a damaged store is found before anything in it is replaced
         store.write("sweep.toml", sweep_file.read_text(encoding="utf-8"))
         store.write("env.json", json.dumps(env.describe(sweep.device), indent=2) + "\n")
-        with make_progress(sweep.title) as progress:
-            summary = run_sweep(sweep, planned, store, progress, data_root)
+        try:
+            with make_progress(sweep.title) as progress:
+                summary = run_sweep(sweep, planned, store, progress, data_root)
+        except KeyboardInterrupt:
+            typer.echo("bench: interrupted; what was finished is kept, the same command continues", err=True)
+            raise typer.Exit(INTERRUPTED) from None
     if summary.resumed:
         typer.echo(f"{summary.resumed} tasks were done before and were not repeated; {summary.measured} measured now")
     statuses = _report(folder, folder)
@@ -109,24 +115,26 @@ def report(
 
 def _report(folder: Path, out: Path) -> list[str]:
     """Derive the records, write tables and figures, name them; the statuses of all rows."""
-    from .records import derive
-    from .store import read_plan, read_tasks
+    from .records import derive, missing
+    from .store import read_plan, read_tasks, write_whole
 
     if not (folder / "plan.jsonl").exists():
         raise UsageError(f"{folder} is no run folder: it has no plan.jsonl; make one with bench run")
-    records = derive(read_plan(folder), read_tasks(folder))
+    plan = read_plan(folder)
+    records = derive(plan, read_tasks(folder))
     if not records:
         raise UsageError(f"{folder} holds no finished case yet: bench run continues it")
     from .report import figures, table
+    from .report.summary import summary
 
     df = table.frame(records)
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        written = table.write(df, out)
-        (out / "summary.md").write_text(table.summary(df), encoding="utf-8")
-        drawn = figures.write(df, out / "figures")
+        (out / "figures").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{out} cannot be written ({error.strerror}): choose another folder with --out") from None
+    written = table.write(df, out)
+    write_whole(out / "summary.md", lambda path: path.write_text(summary(df), encoding="utf-8"))
+    drawn = figures.write(df, out / "figures")
     typer.echo(f"table:   {written[0]} ({len(df)} records; also {written[1].name}, summary.md)")
     for path in drawn:
         if path.suffix == ".pdf":
@@ -134,6 +142,8 @@ def _report(folder: Path, out: Path) -> list[str]:
     statuses = df["status"].tolist()
     counts = ", ".join(f"{statuses.count(s)} {s}" for s in dict.fromkeys(statuses))
     typer.echo(f"records: {counts}")
+    if absent := missing(plan, records):
+        typer.echo(f"not measured yet: {absent} more records; bench run continues")
     return statuses
 
 
@@ -154,12 +164,9 @@ def env(device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu") -> Non
 
 
 def main() -> None:
-    """Entry point: usage errors are one line and exit code 2, Ctrl-C keeps what is finished."""
+    """Entry point: what a person can mend is one line and exit code 2."""
     try:
         app()
     except UsageError as error:
         typer.echo(f"bench: {error}", err=True)
         sys.exit(USAGE)
-    except KeyboardInterrupt:
-        typer.echo("bench: interrupted; what was finished is kept, the same command continues", err=True)
-        sys.exit(130)

@@ -6,6 +6,7 @@ machines share it, and a machine keeps it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -36,7 +37,7 @@ def identity(device: str) -> dict[str, Any]:
     found: dict[str, Any] = {
         "device": device,
         "cpu_model": _cpu_model(),
-        "cores": psutil.cpu_count(logical=False) or os.cpu_count(),
+        "cores": _usable_cores(),
         "logical_cores": os.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30),
         "os": f"{platform.system()} {platform.machine()}",
@@ -55,6 +56,17 @@ def env_id(device: str) -> str:
     torch_version = (found["packages"]["torch"] or "none").split("+")[0]
     slug = re.sub(r"[^a-z0-9.]+", "-", f"{device} {model} torch{torch_version}".lower()).strip("-")
     return f"{slug}-{digest(found)[:8]}"
+
+
+def _usable_cores() -> int:
+    """Physical cores, or as many of them as this process may use (affinity, container quota)."""
+    counts = [psutil.cpu_count(logical=False) or os.cpu_count() or 1]
+    if hasattr(os, "sched_getaffinity"):
+        counts.append(len(os.sched_getaffinity(0)))
+    with contextlib.suppress(OSError, ValueError):  # no cgroup v2, or no quota in it ("max")
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        counts.append(max(1, int(quota) // int(period)))
+    return min(counts)
 
 
 def _version(package: str) -> str | None:
@@ -83,11 +95,11 @@ def _cuda_identity() -> dict[str, Any]:
             "no CUDA device: this sweep needs an NVIDIA GPU with its driver (nvidia-smi lists none). "
             "On this machine run the CPU sweep: make bench"
         ) from None
-    gpus = [line.split(", ") for line in answer.strip().splitlines()]
+    gpus = [line.split(", ") for line in answer.strip().splitlines() if line.count(", ") == 2]
     if not gpus:
         raise UsageError("no CUDA device: nvidia-smi lists none. On this machine run the CPU sweep: make bench")
     name, driver, memory = gpus[0]
-    return {"gpu_model": name, "gpus": len(gpus), "driver": driver, "gpu_memory_mib": int(memory)}
+    return {"gpu_model": name, "gpus": len(gpus), "driver": driver, "gpu_memory_mib": memory}
 
 
 @cache
@@ -103,6 +115,20 @@ def code_rev() -> str:
             if not name.startswith(_NOT_MEASURING):
                 hasher.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
     return hasher.hexdigest()[:12]
+
+
+def check_device(device: str) -> None:
+    """Make sure that torch can use ``device``, before a run starts; a UsageError says what lacks."""
+    if device != "cuda":
+        return
+    identity(device)
+    import torch
+
+    if not torch.cuda.is_available():
+        raise UsageError(
+            f"no CUDA device: the driver lists {identity(device)['gpu_model']}, but torch {torch.__version__} cannot "
+            "use it: install a CUDA build of torch that this driver supports"
+        )
 
 
 def commit() -> str | None:

@@ -96,7 +96,7 @@ def make_progress(title: str) -> Iterator[Plain]:
         yield Plain(console)
         return
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
         TextColumn("{task.fields[left]} left\n{task.fields[now]}", markup=False),
     )  # fmt: skip
     with RichProgress(*columns, console=console) as bar:

@@ -15,7 +15,7 @@ Status = Literal["ok", "unsupported", "oom", "timeout", "crashed", "wrong", "err
 
 
 class _Message(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")  # an infinite error is an answer
 
 
 class Request(_Message):

@@ -10,7 +10,7 @@ import json
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,7 +70,11 @@ def derive(plan: Sequence[Mapping[str, Any]], lines: Sequence[Mapping[str, Any]]
 
 
 def _newest(lines: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], list[_Finding]]:
-    """Findings by (case id, kind of task), only those of the newest (env, code, protocol) that has any."""
+    """Findings by (case id, kind of task): the repetitions of the newest chunk that is complete.
+
+    Only the newest (env, code, protocol) of a case counts, and chunks are never mixed: what was measured beside
+    other cases, or cut short, is another measurement.
+    """
     found: dict[tuple[str, str], list[_Finding]] = defaultdict(list)
     for line in lines:
         for result in line["results"]:
@@ -78,9 +82,21 @@ def _newest(lines: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], list[_F
     newest = {}
     for key, findings in found.items():
         last = _revision(findings[-1].task)
-        latest = {f.task["task_id"]: f for f in findings if _revision(f.task) == last}  # a task run again replaces
-        newest[key] = list(latest.values())
+        chunks: dict[str, dict[int, _Finding]] = {}
+        for f in findings:
+            if _revision(f.task) == last:
+                # taken out and put in again, so that the chunk that was touched last stands last
+                chunk = chunks.pop(f.task["chunk_id"], {})
+                chunks[f.task["chunk_id"]] = chunk | {f.task["repetition"]: f}  # a task run again replaces
+        complete = [chunk for chunk in chunks.values() if _is_complete(chunk.values())]
+        if complete:
+            newest[key] = list(complete[-1].values())
     return newest
+
+
+def _is_complete(chunk: Collection[_Finding]) -> bool:
+    # as many as were asked for when they were measured: asking for more later takes nothing back
+    return len(chunk) >= min(f.task["siblings"] for f in chunk)
 
 
 def _revision(task: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -130,7 +146,7 @@ def _row(
         return {**base, "status": "skipped", "reason": skipped}
     kind = "training" if case.data != "none" else METRICS[metric].task
     own = findings.get((case.id, kind), [])
-    if not own or len(own) < own[-1].task["siblings"]:
+    if not own:
         return None
     last = own[-1]
     base |= {
@@ -147,11 +163,19 @@ def _row(
     if kind == "timing":
         if wrong:  # a fast wrong answer has no speed
             return {**base, "status": "wrong", "reason": f"its time is not published: {wrong}"}
-        return {**base, **_timed(metric, case, own, findings, baseline_id)}
+        timed = _timed(metric, case, own, findings, baseline_id)
+        return None if timed is None else {**base, **timed}
     if reason := last.result["unsupported"].get(metric):
         return {**base, "status": "unsupported", "reason": reason}
     status = {"status": "wrong", "reason": wrong} if wrong and metric == "numeric_error" else {"status": "ok"}
-    return {**base, **status, "value": last.result["values"][metric], "samples": 1}
+    marks = "contended" if metric == "train_time" else ""  # trainings share the machine with each other
+    return {**base, **status, "value": last.result["values"][metric], "samples": 1, "marks": marks}
+
+
+def missing(plan: Sequence[Mapping[str, Any]], records: Sequence[Mapping[str, Any]]) -> int:
+    """How many rows the plan asks for that no finished task has given yet."""
+    wanted = {(Case.from_factors(line["case"]).id, metric) for line in plan for metric in line["metrics"]}
+    return len(wanted - {(record["case_id"], record["metric"]) for record in records})
 
 
 def _wrong(static: Sequence[_Finding]) -> str:
@@ -164,18 +188,22 @@ def _timed(
     own: Sequence[_Finding],
     findings: Mapping[tuple[str, str], Sequence[_Finding]],
     baseline_id: str | None,
-) -> dict[str, Any]:
+) -> dict[str, Any] | None:
     """latency, or latency_ratio, of a case over its processes."""
     if metric == "latency":
         per_process = [statistics.median(f.result["seconds"]) for f in own]
         return _interval_row(log_interval(per_process), own)
     if baseline_id is None:
         return {"status": "unsupported", "reason": "the group has no baseline: add algebra 'real' to the axes"}
+    if wrong := _wrong(findings.get((baseline_id, "static"), [])):
+        return {"status": "wrong", "reason": f"the baseline: {wrong}"}
     if case.id == baseline_id:
         return {"status": "ok", "value": 1.0, "lo": 1.0, "hi": 1.0, "samples": sum(_counts(own))}
     ratios = []
     for finding in own:
-        baseline = next(r for r in finding.task["results"] if r["case_id"] == baseline_id)
+        baseline = next((r for r in finding.task["results"] if r["case_id"] == baseline_id), None)
+        if baseline is None:  # timed before the sweep had a baseline: the next run times it again
+            return None
         if baseline["status"] != "ok":
             return {"status": baseline["status"], "reason": f"the baseline: {baseline['reason']}"}
         pairs = zip(finding.result["seconds"], baseline["seconds"], strict=True)

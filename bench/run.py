@@ -5,7 +5,6 @@ Static and training tasks share the cores, a thread each; a timing task has the 
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
@@ -14,12 +13,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+import psutil
+
 from . import env, protocol
 from .case import Planned, Task, tasks
 from .launch.local import Worker
 from .metrics import METRICS
 from .store import Store
 from .sweep import Sweep
+
+_WORKER_MEMORY = 3 * 2**30  # bytes that a static or training task may take: torch, a data set, a net
 
 
 class Progress(Protocol):
@@ -60,6 +63,7 @@ class _Runner:
     store: Store
     progress: Progress
     measure: Callable[[str, protocol.Request], protocol.Reply]
+    stop: Callable[[], None]
     identity: dict[str, Any]
     data_root: str | None
 
@@ -72,6 +76,7 @@ class _Runner:
         return task, {
             **self.identity,
             "task_id": task.id,
+            "chunk_id": task.chunk_id,
             "kind": task.kind,
             "repetition": task.repetition,
             "siblings": self.sweep.protocol.processes if task.kind == "timing" else 1,
@@ -99,6 +104,7 @@ class _Runner:
             except BaseException:
                 for future in pending:
                     future.cancel()
+                self.stop()
                 raise
         return failed
 
@@ -133,15 +139,18 @@ def run(
         "protocol_version": protocol.VERSION,
     }
     store.add_plan(plan_lines(planned))
-    wanted = tasks(planned, sweep.protocol.processes, {name: metric.task for name, metric in METRICS.items()})
+    settings = sweep.protocol.model_dump(include={"precision", "budget", "min_block"})
+    kinds = {name: metric.task for name, metric in METRICS.items()}
+    wanted = tasks(planned, sweep.protocol.processes, kinds, settings)
     finished = {line["task_id"] for line in store.tasks() if _is_done(line, identity)}
     left = [task for task in wanted if task.id not in finished]
     progress.start(len(wanted), len(wanted) - len(left))
     root = str(data_root.resolve()) if data_root else None
-    measure = measure or Worker(store.folder / "logs").measure
-    runner = _Runner(sweep, store, progress, measure, identity, root)
-    # a GPU serves one process at a time, whatever is measured
-    workers = (os.cpu_count() or 1) if sweep.device == "cpu" else 1
+    worker = Worker(store.folder / "logs")
+    runner = _Runner(sweep, store, progress, measure or worker.measure, worker.stop, identity, root)
+    # a GPU serves one process at a time, whatever is measured; elsewhere each may need a few GiB
+    free = psutil.virtual_memory().available // _WORKER_MEMORY
+    workers = max(1, min(env.identity("cpu")["cores"], free)) if sweep.device == "cpu" else 1
     failed = runner.side_by_side([task for task in left if task.kind != "timing"], workers)
     failed += runner.one_by_one([task for task in left if task.kind == "timing"])
     return Summary(measured=len(left), resumed=len(wanted) - len(left), failed=failed)

@@ -13,13 +13,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
+from .case import Case
 from .errors import UsageError
+from .protocol import Result
 
 SCHEMA = 1
 
@@ -55,7 +58,7 @@ class Store:
     def add_plan(self, lines: list[dict[str, Any]]) -> None:
         """Append the planned cases that the folder does not know yet."""
         path = self.folder / "plan.jsonl"
-        known = {json.dumps(line, sort_keys=True) for line in _lines(path)}
+        known = {json.dumps(line, sort_keys=True) for line in read_plan(self.folder)}
         for line in lines:
             full = {"schema": SCHEMA, **line}
             if json.dumps(full, sort_keys=True) not in known:
@@ -63,23 +66,64 @@ class Store:
 
     def write(self, name: str, text: str) -> None:
         """Replace a whole file beside the lines, at once."""
-        temporary = self.folder / f".{name}.tmp"
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, self.folder / name)
+        write_whole(self.folder / name, lambda path: path.write_text(text, encoding="utf-8"))
 
     def tasks(self) -> list[dict[str, Any]]:
         """All finished tasks, oldest first."""
         return read_tasks(self.folder)
 
 
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file aside and move it into place: whoever reads it sees the old one or the new one, whole."""
+    temporary = path.with_name(f".{path.stem}.tmp{path.suffix}")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written ({error.strerror}): choose another folder with --out") from None
+
+
 def read_tasks(folder: Path) -> list[dict[str, Any]]:
     """All finished tasks of a run folder, oldest first."""
-    return list(_lines(folder / "tasks.jsonl"))
+    return list(_lines(folder / "tasks.jsonl", _TaskLine))
 
 
 def read_plan(folder: Path) -> list[dict[str, Any]]:
     """All planned cases of a run folder, oldest first."""
-    return list(_lines(folder / "plan.jsonl"))
+    return list(_lines(folder / "plan.jsonl", _PlanLine))
+
+
+class _TaskLine(BaseModel):
+    schema_: int = Field(alias="schema")
+    task_id: str
+    chunk_id: str
+    kind: str
+    repetition: int
+    siblings: int
+    started: str
+    wall: float
+    env_id: str
+    code_rev: str
+    protocol_version: int
+    results: list[Result]
+
+
+class _PlanLine(BaseModel):
+    schema_: int = Field(alias="schema")
+    case: dict[str, Any]
+    metrics: list[str]
+    skipped: str | None
+    controlled: dict[str, Any] | None
+
+    @field_validator("case", "controlled")
+    @classmethod
+    def _describes_a_case(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        try:
+            if value is not None:
+                Case.from_factors(value)
+        except (TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"is no case: {error}") from None
+        return value
 
 
 def _append(path: Path, line: dict[str, Any]) -> None:
@@ -93,22 +137,24 @@ def _append(path: Path, line: dict[str, Any]) -> None:
         raise UsageError(f"{path} cannot be written ({error.strerror}): what was finished before is kept") from None
 
 
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
+def _lines(path: Path, model: type[BaseModel]) -> Iterator[dict[str, Any]]:
+    """The whole lines of a file, each checked; a foreign or damaged line is an error, never dropped."""
     if not path.exists():
         return
-    with path.open(encoding="utf-8") as file:
-        for number, text in enumerate(file, 1):
-            if not text.endswith("\n"):
-                return  # a line that a kill cut short: its task counts as not done
-            try:
-                line = json.loads(text)
-            except json.JSONDecodeError:
-                raise UsageError(f"{path}, line {number} is no JSON: remove that line, its task runs again") from None
-            if line.get("schema") != SCHEMA:
+    for number, text in enumerate(path.read_bytes().split(b"\n")[:-1], 1):  # the last one is empty, or torn by a kill
+        try:
+            line = json.loads(text)
+            if isinstance(line, dict) and line.get("schema") != SCHEMA:
                 raise UsageError(
-                    f"{path}, line {number} has schema {line.get('schema')}, this version reads {SCHEMA}: use --out"
+                    f"{path}, line {number} is of schema {line.get('schema')}, not {SCHEMA}: choose --out"
                 )
-            yield line
+            model.model_validate(line)
+        except ValueError as error:  # json's, pydantic's and unicode's are all ValueErrors
+            what = str(error).splitlines()[-2 if isinstance(error, ValidationError) else 0].strip()
+            raise UsageError(
+                f"{path}, line {number} is damaged ({what}): remove that line, and what it held is measured again"
+            ) from None
+        yield line
 
 
 def _heal(path: Path) -> None:

@@ -6,6 +6,7 @@ Whatever is wrong in the file is a UsageError of one line that names the key and
 from __future__ import annotations
 
 import itertools
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -37,6 +38,7 @@ FACTOR_VALUES: dict[str, tuple[str, ...]] = {
     "data": tuple(DATA),
 }
 _OTHER_AXES = ("algebra", "n", "threads", "seed")
+LARGEST = 2**31  # of any number in an axis: no tensor has such a side
 
 
 class _Strict(BaseModel):
@@ -113,7 +115,10 @@ def _keys_beside(loc: Sequence[int | str]) -> list[str]:
 
 
 def expand(sweep: Sweep, data: str | None = None) -> list[Planned]:
-    """All cases of a sweep, each once, skipped ones with the reason; ``data`` replaces every entry's data axis."""
+    """All cases of a sweep, each once, skipped ones with the reason; ``data`` replaces every entry's data axis.
+
+    numeric_error is added to whatever is timed. Raises UsageError for what is no sweep.
+    """
     planned: dict[str, Planned] = {}
     for index, entry in enumerate(sweep.cases):
         where = f"cases[{index}]"
@@ -129,6 +134,8 @@ def expand(sweep: Sweep, data: str | None = None) -> list[Planned]:
                 old = planned.get(new.case.id, new)
                 metrics = old.metrics | new.metrics
                 planned[new.case.id] = Planned(new.case, metrics, new.skipped, new.controlled)
+    if data and not any(p.case.data != "none" for p in planned.values()):
+        raise UsageError(f"--data {data}: sweep {sweep.name!r} trains nothing; leave --data out")
     if not planned:
         raise UsageError(f"sweep {sweep.name!r} expands to no case: an axis is empty; give it at least one value")
     return list(planned.values())
@@ -146,15 +153,21 @@ def _entry_cases(entry: Entry, spec: Spec, where: str, data: str | None) -> Iter
         raise UsageError(
             f"{where}.metrics: {strange[0]!r} is not measured in training: give it an entry without data"
         )
+    if trains and (unlike := set(axes.get("dtype", ["float32"])) - {"float32"}):
+        raise UsageError(f"{where}.axes.dtype: training is in float32, not {unlike.pop()}")
+    if entry.controls and "width_scale" not in spec.shape:
+        raise UsageError(f"{where}.controls: {spec.name!r} has no width_scale, so it has no slim control")
     if trains and data:
         axes["data"] = [data]
     metrics = frozenset(entry.metrics)
+    if any(METRICS[m].task == "timing" for m in metrics):
+        metrics |= {"numeric_error"}  # no time is published of an answer that was not checked
     for values in itertools.product(*axes.values()):
         chosen = dict(zip(axes, values, strict=True))
         planned = _case(chosen, spec, entry, where, metrics)
         yield planned
         if "slim" in entry.controls and planned.case.algebra != "real" and planned.skipped is None:
-            yield Planned(planned.case.slim_control(), metrics, controlled=planned.case)
+            yield Planned(planned.case.slim_control(), metrics, controlled=planned.case.controlled)
 
 
 _TRAINING_METRICS = ("accuracy", "train_loss", "train_time", "params")
@@ -187,21 +200,22 @@ def _value_problem(name: str, value: Any, spec: Spec) -> str | None:
         return None if _whole(value) and value >= least else f"{value!r} is no whole number from {least} up"
     default = spec.shape[name]
     if isinstance(default, float):
-        good = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
-        return None if good else f"{value!r} is no positive number"
+        good = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < LARGEST
+        return None if good else f"{value!r} is no positive number below {LARGEST}"
     if name == "widths":
         return None if isinstance(value, str) else f"{value!r} is not of the form '16-32-64'"
     return None if _whole(value) and value >= 1 else f"{value!r} is no whole number from 1 up"
 
 
 def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, int) and not isinstance(value, bool) and value < LARGEST
 
 
 def _case(chosen: Mapping[str, Any], spec: Spec, entry: Entry, where: str, metrics: frozenset[str]) -> Planned:
     """One combination, with every factor that the subject does not take collapsed to its default."""
     factors = {key: value for key, value in chosen.items() if key in FACTOR_VALUES or key in ("threads", "seed")}
     shape = {**spec.shape, **{key: value for key, value in chosen.items() if key in spec.shape}}
+    shape |= {key: float(shape[key]) for key, default in spec.shape.items() if isinstance(default, float)}
     name = chosen.get("algebra", "real")
     n = chosen.get("n")
     if name == "ph" and n is None:
@@ -214,6 +228,7 @@ def _case(chosen: Mapping[str, Any], spec: Spec, entry: Entry, where: str, metri
         recipe = tuple(sorted((entry.recipe or Recipe()).model_dump().items()))
         shape |= DATA[data].shape | {"batch": dict(recipe)["batch_size"]}
         factors |= {"phase": "none", "timer": "none"}
+        factors.pop("threads", None)  # trainings run side by side, a thread each
     else:
         factors.pop("seed", None)
     if len(spec.input_shape(shape)) != 4:
@@ -223,27 +238,49 @@ def _case(chosen: Mapping[str, Any], spec: Spec, entry: Entry, where: str, metri
 
 
 def select(planned: Sequence[Planned], filters: Sequence[str]) -> list[Planned]:
-    """The cases that match every ``key=value`` filter (commas: any of them), with the baselines of their groups.
+    """The cases that match every ``key=value`` filter (commas: any of them), with baselines and slim controls.
 
     A key is a factor or a shape axis. Raises UsageError for a key that no case has and for an empty selection.
     """
     wanted = [_parse_filter(text) for text in filters]
-    for key, _ in wanted:
+    for key, values in wanted:
         keys = sorted({k for p in planned for k in _flat(p.case)})
         if key not in keys:
             raise UsageError(f"--filter {key}=…: no case has a factor {key!r}{near_matches(key, keys)}")
+        have = list(dict.fromkeys(str(_flat(p.case).get(key)) for p in planned))
+        if not set(values) & set(have):
+            raise UsageError(f"--filter {key}={','.join(values)}: no case matches; {key} is one of {', '.join(have)}")
     kept = [p for p in planned if all(str(_flat(p.case).get(key)) in values for key, values in wanted)]
     if not kept:
-        raise UsageError(f"no case matches {' '.join(f'--filter {text}' for text in filters)}: see bench list")
-    groups = {p.case.group_id for p in kept}
-    return [p for p in planned if p in kept or (p.case.is_baseline and p.case.group_id in groups)]
+        raise UsageError(
+            f"no case matches {' '.join(f'--filter {text}' for text in filters)} together: see bench list"
+        )
+    ids, groups = {p.case.id for p in kept}, {p.case.group_id for p in kept}
+    controlled = {p.case.controlled.id for p in kept}
+
+    def belongs(p: Planned) -> bool:
+        if p.controlled is not None and p.controlled.id in controlled:
+            return True
+        return p.case.id in ids or (p.case.is_baseline and p.case.group_id in groups)
+
+    return [p for p in planned if belongs(p)]
 
 
 def _parse_filter(text: str) -> tuple[str, list[str]]:
     key, sign, values = text.partition("=")
     if not sign or not key or not values:
         raise UsageError(f"--filter {text!r} is not of the form key=value, for example algebra=quaternion")
-    return key, values.split(",")
+    parts = re.split(r",(?![^(]*\))", values)  # commas inside parentheses belong to an algebra's name
+    return key, [_canonical(part) for part in parts] if key == "algebra" else parts
+
+
+def _canonical(name: str) -> str:
+    if name == "ph":
+        return name
+    try:
+        return find_algebra(name).name
+    except ValueError as error:
+        raise UsageError(f"--filter algebra={name}: {error}") from None
 
 
 def _flat(case: Case) -> dict[str, Any]:

@@ -5,7 +5,10 @@ A case that raises costs that case alone: its result says what went wrong, the o
 
 from __future__ import annotations
 
+import functools
+import os
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -19,13 +22,15 @@ from .measure import flops, latency, memory, numerics, params
 from .protocol import Reply, Request, Result
 from .study import data, train
 from .study.recipe import Recipe
-from .subject import Subject, build
+from .subject import Subject, build, slim_scale
 
 
 def main(request_text: str, reply_path: Path) -> None:
     """Measure what the request asks for and write the reply whole."""
     request = Request.model_validate_json(request_text)
     torch.set_num_threads(request.threads)
+    # what precision "none" says is what runs: no silent TF32 in a float32 row
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     measure = {"timing": _timing, "static": _static, "training": _training}[request.kind]
     reply = Reply(results=measure(request))
     temporary = reply_path.with_suffix(".tmp")
@@ -37,10 +42,10 @@ def _guarded(case: Case, measure: Callable[[], Result]) -> Result:
     """The result of ``measure``, or what kept it from one."""
     try:
         return measure()
-    except torch.OutOfMemoryError as error:
-        return Result(case_id=case.id, status="oom", reason=_line(error))
     except Exception as error:  # noqa: BLE001 - whatever a subject raises becomes a row, with its traceback in the log
         traceback.print_exc()
+        if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
+            return Result(case_id=case.id, status="oom", reason=_line(error))
         return Result(case_id=case.id, status="error", reason=f"{type(error).__name__}: {_line(error)}")
 
 
@@ -94,7 +99,12 @@ def _static(request: Request) -> list[Result]:
 
 def _static_case(case: Case, request: Request) -> Result:
     controlled, wanted = request.controlled_by(case), set(request.metrics)
-    result = Result(case_id=case.id)
+    result = Result(case_id=case.id, details={"threads": torch.get_num_threads()})
+    if "peak_bytes" in wanted:  # first, so that nothing measured before it is live or cached
+        make = functools.partial(build, case, request.device, controlled)
+        result.values["peak_bytes"] = memory.peak_bytes(make, request.device)
+    if case.control != "none":
+        result.details |= _slim_details(case, controlled)
     subject = build(case, request.device, controlled)
     if wanted & {"params"}:
         result.values["params"] = params.params(subject.module)
@@ -106,12 +116,12 @@ def _static_case(case: Case, request: Request) -> Result:
     if "numeric_error" in wanted:
         _numerics(result, subject)
     result.path_built = subject.path_built
-    del subject
-    if "peak_bytes" in wanted:
-        result.values["peak_bytes"] = memory.peak_bytes(
-            lambda: build(case, request.device, controlled), request.device
-        )
     return result
+
+
+def _slim_details(case: Case, controlled: Case | None) -> dict[str, float]:
+    """How far a slim control was narrowed: its factors hold the scale of what it controls."""
+    return {"slim_width_scale": slim_scale(controlled)} if controlled else {}
 
 
 def _counts(result: Result, case: Case, wanted: set[str], controlled: Case | None) -> None:
@@ -154,11 +164,11 @@ def _training(request: Request) -> list[Result]:
 
 
 def _training_case(case: Case, request: Request) -> Result:
-    subject = build(case, request.device, request.controlled_by(case))
+    controlled = request.controlled_by(case)
+    subject = build(case, request.device, controlled)
     root = Path(request.data_root) if request.data_root else None
-    outcome = train.train(
-        subject.module, data.load(case.data, case.seed, root), Recipe(**dict(case.recipe)), case.seed
-    )
+    split = data.load(case.data, case.seed, root).to(request.device)
+    outcome = train.train(subject.module, split, Recipe(**dict(case.recipe)), case.seed)
     values: dict[str, float | int] = {
         "params": params.params(subject.module),
         "accuracy": outcome.accuracy,
@@ -169,9 +179,21 @@ def _training_case(case: Case, request: Request) -> Result:
         case_id=case.id,
         path_built=subject.path_built,
         values={name: value for name, value in values.items() if name in request.metrics},
-        details={"losses": list(outcome.losses)},
+        details={
+            "losses": list(outcome.losses),
+            "threads": torch.get_num_threads(),
+            **_slim_details(case, controlled),
+        },
     )
 
 
+def _follow_parent() -> None:
+    """End with the parent: it keeps our standard input open for as long as it lives."""
+    os.read(0, 1)  # not sys.stdin: a thread that holds its lock would trouble the interpreter's end
+    os._exit(1)
+
+
 if __name__ == "__main__":
-    main(sys.stdin.read(), Path(sys.argv[1]))
+    request_line = sys.stdin.readline()
+    threading.Thread(target=_follow_parent, daemon=True).start()
+    main(request_line, Path(sys.argv[1]))

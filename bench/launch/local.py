@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -14,11 +15,12 @@ from pydantic import ValidationError
 from ..protocol import Reply, Request, Result, Status
 
 
-@dataclass(frozen=True)
+@dataclass
 class Worker:
     """Starts worker processes; logs: the folder for what they print."""
 
     logs: Path
+    running: set[subprocess.Popen[bytes]] = field(default_factory=set)
 
     def measure(self, task_id: str, request: Request) -> Reply:
         """The reply of one fresh process; if it dies or hangs, one that says so for each case."""
@@ -26,7 +28,7 @@ class Worker:
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
             reply = Path(folder) / "reply.json"
             try:
-                code = _run(request, reply, log)
+                code = self._run(request, reply, log)
             except subprocess.TimeoutExpired:
                 return _all(request, "timeout", f"no result after {request.protocol.timeout:g} s; see {log}")
             if code != 0:
@@ -39,22 +41,33 @@ class Worker:
             log.unlink()
         return result
 
-
-def _run(request: Request, reply: Path, log: Path) -> int:
-    threads = str(request.threads)
-    environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "bench.worker", str(reply)],
-            stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, env=environment,
-        )  # fmt: skip
-        try:
-            process.communicate(request.model_dump_json().encode(), timeout=request.protocol.timeout)
-        except BaseException:  # a hang, or Ctrl-C here: no worker may outlive its parent
+    def stop(self) -> None:
+        """End all workers at once: no worker may outlive a run."""
+        for process in list(self.running):
             process.kill()
+
+    def _run(self, request: Request, reply: Path, log: Path) -> int:
+        """The exit code of a worker. Its standard input stays open while we live, and it ends when we do."""
+        threads = str(request.threads)
+        environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "bench.worker", str(reply)],
+                stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT, env=environment,
+            )  # fmt: skip
+        assert process.stdin is not None
+        self.running.add(process)
+        try:
+            with contextlib.suppress(BrokenPipeError):  # it died at once: its exit code says so
+                process.stdin.write(request.model_dump_json().encode() + b"\n")
+                process.stdin.flush()
+            return process.wait(timeout=request.protocol.timeout)
+        finally:
+            process.kill()  # a hang, or Ctrl-C here; nothing if it has ended
             process.wait()
-            raise
-    return process.returncode
+            self.running.discard(process)
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
 
 
 def _ending(code: int) -> str:

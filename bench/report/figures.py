@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,9 @@ from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, LogLoca
 
 from ..metrics import METRICS
 from ..stats import mean_interval
+from ..store import write_whole
 from . import style
+from .summary import varying
 
 
 def _rows(df: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -32,13 +35,27 @@ def _rows(df: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def _panels(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """A panel for each layer and phase; the most measured batch, main path, first dtype: comparable cases only."""
+    """A panel for each layer and phase and whatever else varies but the channels, named in the title."""
     found = []
-    for (subject, phase), own in rows.groupby(["subject", "phase"], sort=False):
-        for column in ("batch", "dtype", "memory_format", "path"):
-            own = own[own[column] == own[column].mode().iloc[0]]
-        found.append((f"{subject}, {str(phase).replace('_', ' ')}", own))
+    for (subject, phase), of_phase in rows.groupby(["subject", "phase"], sort=False):
+        # a fixed path beside the default one is for the table: a figure has one line for a variant
+        own = of_phase[of_phase["path"] == "auto"] if (of_phase["path"] == "auto").any() else of_phase
+        title = f"{subject}, {str(phase).replace('_', ' ')}"
+        found += [(", ".join([title, *names]), part) for names, part in _parts(own, ("channels", "out_channels"))]
     return found
+
+
+def _parts(rows: pd.DataFrame, but: tuple[str, ...] = ()) -> list[tuple[list[str], pd.DataFrame]]:
+    """Rows split by every factor that varies, ``but`` some, each part with the names that tell it from the others."""
+    keys = [key for key in varying(rows, but=(*but, "shape")) if key not in ("path", "recipe")]
+    if not keys:
+        return [([], rows)]
+    groups = rows.groupby(keys, sort=False, dropna=False)
+    return [([_named(k, v) for k, v in zip(keys, values, strict=True)], part) for values, part in groups]
+
+
+def _named(factor: str, value: object) -> str:
+    return str(value) if isinstance(value, str) else f"{factor.replace('_', ' ')} {value}"
 
 
 def _grid(count: int) -> tuple[Figure, list[Axes]]:
@@ -174,9 +191,11 @@ def accuracy_against_params(df: pd.DataFrame) -> Figure | None:
         return None
     count = params.set_index("case_id")["value"]
     accuracy = accuracy.assign(params=accuracy["case_id"].map(count)).dropna(subset=["params"])
-    panels = list(accuracy.groupby(["subject", "data"], sort=False))
+    panels = []
+    for (subject, data), own in accuracy.groupby(["subject", "data"], sort=False):
+        panels += [(", ".join([f"{subject} on {data}", *names]), part) for names, part in _parts(own)]
     figure, axes = _grid(len(panels))
-    for axis, ((subject, data), own) in zip(axes, panels, strict=True):
+    for axis, (title, own) in zip(axes, panels, strict=True):
         colours, markers = style.looks(list(own["look"].unique()))
         axis.margins(0.12)
         for variant, seeds in own.groupby("variant", sort=False):
@@ -194,7 +213,7 @@ def accuracy_against_params(df: pd.DataFrame) -> Figure | None:
                     xytext=(5, 3), textcoords="offset points", fontsize=6, color=colours[look],
                 )  # fmt: skip
         fewest = int(own.groupby("variant")["seed"].nunique().min())
-        axis.set(title=f"{subject} on {data}, {fewest} seeds", xlabel="parameters", ylabel="test accuracy (%)")
+        axis.set(title=f"{title}, {fewest} seeds", xlabel="parameters", ylabel="test accuracy (%)")
         axis.set_xscale("log")
         axis.xaxis.set_minor_locator(NullLocator())
         axis.xaxis.set_major_locator(FixedLocator(sorted({float(f"{p:.1g}") for p in own["params"]})))
@@ -224,7 +243,8 @@ def write(df: pd.DataFrame, folder: Path) -> list[Path]:
         for suffix in (".pdf", ".png"):
             path = folder / f"{name}{suffix}"
             # no date in the file: the same table gives the same bytes
-            figure.savefig(path, metadata={"CreationDate": None} if suffix == ".pdf" else None)
+            metadata = {"CreationDate": None} if suffix == ".pdf" else None
+            write_whole(path, functools.partial(figure.savefig, metadata=metadata))
             written.append(path)
         plt.close(figure)
     return written

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,10 @@ class Split:
     test_x: Tensor
     test_y: Tensor
 
+    def to(self, device: str) -> Split:
+        """The same split on another device."""
+        return Split(*(getattr(self, field.name).to(device) for field in fields(self)))
+
 
 def check(name: str, root: Path | None, download: bool) -> None:
     """Make sure that a data set is at hand before anything is measured; a UsageError names the remedy."""
@@ -31,7 +35,8 @@ def check(name: str, root: Path | None, download: bool) -> None:
         raise UsageError(
             f"data {name!r} is not bundled: name its folder with --data-root, and --download to fetch it"
         )
-    _torchvision(name, root, train=True, download=download)
+    for train in (True, False):
+        _torchvision(name, root, train=train, download=download)
 
 
 def load(name: str, seed: int, root: Path | None = None) -> Split:

@@ -38,7 +38,8 @@ def train(module: nn.Module, split: Split, recipe: Recipe, seed: int) -> Outcome
     for epoch in range(recipe.epochs):
         module.train()
         total = 0.0
-        for picked in torch.randperm(count, generator=generator).split(recipe.batch_size):
+        order = torch.randperm(count, generator=generator).to(split.train_y.device)
+        for picked in order.split(recipe.batch_size):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(recipe, step, steps)
             optimizer.zero_grad(set_to_none=True)

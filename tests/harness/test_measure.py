@@ -169,6 +169,22 @@ def test_a_slim_control_that_cannot_be_is_refused():
         slim_scale(controlled)
 
 
+def test_a_slim_control_may_have_to_be_wider_than_the_net():
+    """Where the rules are larger than the filters, the real net of as many parameters is the wider one."""
+    controlled = case("resnet8", "ph", 16, widths="16-16-16", in_channels=1, size=8)
+    target = count_params(build_module(controlled, "meta"))
+    slim = count_params(build_module(controlled.slim_control(), "meta", controlled))
+    assert abs(slim - target) <= SLIM_TOLERANCE * target
+    assert slim_scale(controlled) > 1
+
+
+@pytest.mark.parametrize("phase", ["forward_backward", "train_step"])
+def test_half_precision_trains_within_its_tolerance_at_large_batches(phase):
+    """The gradient that enters is of order one whatever the batch: nothing overflows, nothing underflows."""
+    subject = build(case("linear", "real", phase=phase, dtype="float16", batch=512, channels=256), "cpu")
+    assert numerics.numeric_error(subject) <= tolerance("float16")
+
+
 def test_the_same_seed_builds_the_same_subject():
     first, second = (build(case("linear", "ph", 2), "cpu") for _ in range(2))
     assert torch.equal(first.module.F, second.module.F)

@@ -6,14 +6,14 @@ import math
 import pytest
 
 from bench.case import Planned
-from bench.records import COLUMNS, derive, variant
+from bench.records import COLUMNS, derive, missing, variant
 from bench.run import plan_lines
 from bench.stats import log_interval
 
 
 def task(kind, results, task_id="t0", siblings=2, **identity):
     return {
-        "task_id": task_id, "kind": kind, "repetition": 0, "siblings": siblings, "started": "2026-01-01T00:00:00+00:00",
+        "task_id": task_id, "chunk_id": kind, "kind": kind, "repetition": 0, "siblings": siblings, "started": "2026-01-01T00:00:00+00:00",
         "wall": 1.0, "results": results, "env_id": "cpu-x", "code_rev": "c1", "protocol_version": 1, **identity,
     }  # fmt: skip
 
@@ -27,13 +27,22 @@ def timings(planned, *processes):
     """A timing task for each process; a process is the seconds of each case's rounds."""
     cases = [p.case for p in planned]
     return [
-        task("timing", [result(c, seconds=s) for c, s in zip(cases, seconds, strict=True)], f"t{i}", len(processes))
+        task(
+            "timing",
+            [result(c, seconds=s) for c, s in zip(cases, seconds, strict=True)],
+            f"t{i}",
+            len(processes),
+            repetition=i,
+        )
         for i, seconds in enumerate(processes)
     ]
 
 
 def static(planned, **kwargs):
-    return [task("static", [result(p.case, values={"params": 7}, **kwargs)], f"s{p.case.id}", 1) for p in planned]
+    return [
+        task("static", [result(p.case, values={"params": 7, "numeric_error": 0.0}, **kwargs)], f"s{p.case.id}", 1)
+        for p in planned
+    ]
 
 
 def rows(planned, lines, metric):
@@ -101,7 +110,7 @@ def test_the_time_of_a_wrong_answer_is_not_published(planned):
 def test_a_skipped_case_has_a_row_for_every_metric_with_the_reason(planned):
     planned = [Planned(planned[1].case, planned[1].metrics, skipped="n does not fit")]
     found = derive(plan_lines(planned), [])
-    assert {r["metric"] for r in found} == {"params", "latency", "latency_ratio"}
+    assert {r["metric"] for r in found} == {"params", "latency", "latency_ratio", "numeric_error"}
     assert {(r["status"], r["reason"]) for r in found} == {("skipped", "n does not fit")}
 
 
@@ -133,3 +142,52 @@ def test_variants_are_named_for_people(planned):
     ph = planned[3].case
     assert [variant(p.case) for p in planned] == ["real", "quaternion", "ph n=2", "ph n=4"]
     assert variant(ph.slim_control(), ph) == "slim real (ph n=4)"
+
+
+def test_a_baseline_that_was_not_timed_beside_a_case_gives_it_no_ratio_and_no_error(planned):
+    """Measured before the sweep had a real layer: the row waits for the next run, the others stand."""
+    lines = timings(planned[1:], [[1.0]] * 3, [[1.0]] * 3)
+    assert rows(planned, lines, "latency_ratio") == {}
+    assert set(rows(planned, lines, "latency")) == {"quaternion", "ph n=2", "ph n=4"}
+
+
+def test_chunks_are_never_mixed_and_the_newest_complete_one_counts(planned):
+    first = timings(planned, [[1.0]] * 4, [[1.0]] * 4)
+    second = [
+        {**line, "chunk_id": "other", "task_id": f"o{i}"}
+        for i, line in enumerate(timings(planned[:2], [[3.0]] * 2, [[3.0]] * 2))
+    ]
+    assert rows(planned, [*first, *second], "latency")["real"]["value"] == pytest.approx(3.0)
+    assert rows(planned, [*first, second[0]], "latency")["real"]["value"] == pytest.approx(1.0)
+    assert rows(planned, [first[0], second[0]], "latency") == {}
+
+
+def test_a_crash_of_one_chunk_does_not_outlive_a_sound_one(planned):
+    crashed = timings(planned, [[1.0]] * 4, [[1.0]] * 4)
+    for line in crashed:
+        line["results"] = [result(p.case, "crashed", reason="once") for p in planned]
+    sound = [
+        {**line, "chunk_id": "other", "task_id": f"o{i}"}
+        for i, line in enumerate(timings(planned[:2], [[3.0]] * 2, [[3.0]] * 2))
+    ]
+    assert rows(planned, [*crashed, *sound], "latency")["quaternion"]["status"] == "ok"
+
+
+def test_a_ratio_to_a_wrong_baseline_is_not_published(planned):
+    lines = timings(planned, [[1.0]] * 4, [[1.0]] * 4)
+    lines.append(
+        task(
+            "static",
+            [result(planned[0].case, "wrong", reason="error 0.5", values={"params": 7, "numeric_error": 0.5})],
+            "s",
+            1,
+        )
+    )
+    row = rows(planned, lines, "latency_ratio")["quaternion"]
+    assert (row["status"], row["reason"]) == ("wrong", "the baseline: error 0.5")
+
+
+def test_rows_that_are_not_in_yet_are_counted(planned):
+    plan = plan_lines(planned)
+    assert missing(plan, derive(plan, [])) == 16
+    assert missing(plan, derive(plan, static(planned))) == 8

@@ -6,6 +6,7 @@ from matplotlib import pyplot as plt
 from bench import sweep
 from bench.records import COLUMNS, derive
 from bench.report import figures, style, table
+from bench.report.summary import _text, plus_minus, summary
 from bench.run import plan_lines
 
 IDENTITY = {"env_id": "e", "code_rev": "c", "protocol_version": 1, "started": "2026-01-01T00:00:00+00:00"}
@@ -28,7 +29,17 @@ def finished(planned):
         }
         for kind in ("static", "training"):
             result = {**common, "values": values, "seconds": []}
-            lines.append({**IDENTITY, "task_id": kind + case.id, "kind": kind, "siblings": 1, "results": [result]})
+            lines.append(
+                {
+                    **IDENTITY,
+                    "task_id": kind + case.id,
+                    "chunk_id": kind + case.id,
+                    "repetition": 0,
+                    "kind": kind,
+                    "siblings": 1,
+                    "results": [result],
+                }
+            )
     groups = {p.case.group_id for p in planned}
     for group in groups:
         cases = [p.case for p in planned if p.case.group_id == group]
@@ -39,7 +50,17 @@ def finished(planned):
                 for c in cases
             ]  # fmt: skip
             task_id = f"timing{group}{process}"
-            lines.append({**IDENTITY, "task_id": task_id, "kind": "timing", "siblings": 3, "results": results})
+            lines.append(
+                {
+                    **IDENTITY,
+                    "task_id": task_id,
+                    "chunk_id": group,
+                    "repetition": process,
+                    "kind": "timing",
+                    "siblings": 3,
+                    "results": results,
+                }
+            )
     return lines
 
 
@@ -108,18 +129,18 @@ def test_an_algebra_keeps_its_colour_and_marker():
 def test_a_table_without_numbers_draws_nothing(quick, tmp_path):
     failed = quick.assign(status="crashed", value=pd.array([pd.NA] * len(quick), dtype="Float64"))
     assert figures.write(failed, tmp_path) == []
-    assert "crashed" in table.summary(failed)
+    assert "crashed" in summary(failed)
 
 
 def test_the_summary_has_a_row_for_each_variant_and_names_failures(quick):
-    text = table.summary(quick)
-    assert "| 8 | 128 | ph n=4 | auto |" in text
+    text = summary(quick)
+    assert "| 128 | ph n=4 |" in text
     assert "| slim real (ph n=4) |" in text
     assert "92.0 ± 2.0" in text, "mean and Student's t interval over seeds 0 to 4, in per cent"
     assert "Not measured" not in text
     broken = quick.copy()
     broken.loc[broken["metric"] == "params", ["status", "reason"]] = ["oom", "out of memory"]
-    assert "**oom** (out of memory)" in table.summary(broken)
+    assert "**oom** (out of memory)" in summary(broken)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +149,7 @@ def test_the_summary_has_a_row_for_each_variant_and_names_failures(quick):
      (1_500_000, "MAC", "1.5 M"), (0, "MAC", "0"), (2e-7, "1", "2.0e-07"), (0.5, "1", "0.5")],
 )  # fmt: skip
 def test_numbers_are_written_for_people(value, unit, text):
-    assert table._text(value, unit) == text
+    assert _text(value, unit) == text
 
 
 @pytest.mark.parametrize(
@@ -141,4 +162,69 @@ def test_numbers_are_written_for_people(value, unit, text):
     ],
 )
 def test_digits_are_those_that_the_interval_supports(value, half, text):
-    assert table._plus_minus(value, half) == text
+    assert plus_minus(value, half) == text
+
+
+def expanded(tmp_path, cases):
+    path = tmp_path / "sweep.toml"
+    path.write_text(f'schema = 1\nname = "s"\ntitle = "s"\n{cases}')
+    planned = sweep.expand(sweep.load(path))
+    return table.frame(derive(plan_lines(planned), finished(planned)))
+
+
+LAYERS = """[[cases]]
+subject = "linear"
+metrics = ["params", "latency", "latency_ratio"]
+[cases.axes]
+algebra = ["real", "ph"]
+n = [2, 4]
+channels = [8, 16]
+dtype = ["float32", "bfloat16"]
+threads = [1, 2]
+"""
+
+
+def test_whatever_varies_is_told_apart_in_the_summary(tmp_path):
+    df = expanded(tmp_path, LAYERS)
+    lines = [line for line in summary(df).splitlines() if line.startswith("| ")]
+    assert len(lines) == 1 + df["case_id"].nunique(), "a row for each case, and the head"
+    assert len(set(lines)) == len(lines)
+
+
+def test_whatever_varies_has_a_panel_of_its_own(tmp_path):
+    style.apply()
+    figure = figures.latency_against_n(expanded(tmp_path, LAYERS))
+    titles = [axis.get_title() for axis in figure.axes if axis.get_visible()]
+    assert len(titles) == len(set(titles)) == 4
+    assert all(("float32" in t or "bfloat16" in t) and "threads" in t for t in titles)
+    plt.close(figure)
+
+
+TRAINED = """[[cases]]
+subject = "resnet8"
+metrics = ["accuracy", "params"]
+controls = ["slim"]
+[cases.axes]
+algebra = ["real", "ph"]
+n = 2
+path = ["auto", "kron"]
+width_scale = [0.5, 1]
+data = "digits"
+seed = [0, 1, 2]
+"""
+
+
+def test_seeds_are_the_only_thing_that_is_averaged(tmp_path):
+    df = expanded(tmp_path, TRAINED)
+    rows = [line.split(" | ") for line in summary(df).splitlines() if line.startswith(("| 0.5", "| 1.0"))]
+    assert len(rows) == 2 * (1 + 2 + 1), "two widths of: real, ph on two paths, and the slim control that they share"
+    assert {row[-3] for row in rows} == {"3"}, "three seeds in each"
+
+
+def test_accuracies_are_compared_seed_by_seed(tmp_path):
+    """Seeds differ by a point each, PH is half a point worse in every one: the paired interval has no width."""
+    df = expanded(tmp_path, TRAINED.replace(', "kron"', "").replace("0.5, ", ""))
+    worse = (df["metric"] == "accuracy") & (df["algebra"] == "ph")
+    df.loc[worse, "value"] = df.loc[worse, "value"] - 0.005
+    (row,) = [line for line in summary(df).splitlines() if line.startswith("| ph n=2")]
+    assert row.count("-0.500 ± 0.000 (p = ") == 2, "against the real net, and against its slim control"

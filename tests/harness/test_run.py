@@ -1,9 +1,16 @@
 """Scheduling and resuming, with a measure function that measures nothing."""
 
+import contextlib
 import copy
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from bench import env, run, sweep
@@ -26,7 +33,11 @@ def fake(task_id, request):
     timed = request.kind == "timing"
     return Reply(
         results=[
-            Result(case_id=c.id, values={} if timed else {"params": 3}, seconds=[0.5, 0.5] if timed else [])
+            Result(
+                case_id=c.id,
+                values={} if timed else {"params": 3, "numeric_error": 0.0},
+                seconds=[0.5, 0.5] if timed else [],
+            )
             for c in request.case_list()
         ]
     )
@@ -167,3 +178,59 @@ def test_a_process_that_dies_is_a_row_with_the_signal(planned, tmp_path, monkeyp
 def test_a_process_that_hangs_is_killed_and_reported(planned, tmp_path):
     (result,) = Worker(tmp_path).measure("t", request(planned[:1], timeout=0.2)).results
     assert (result.status, result.reason) == ("timeout", f"no result after 0.2 s; see {tmp_path / 't.log'}")
+
+
+SLOW = """
+schema = 1
+name = "slow"
+title = "slow"
+[protocol]
+timeout = 100
+[[cases]]
+subject = "resnet8"
+metrics = ["accuracy"]
+[cases.axes]
+algebra = "real"
+data = "digits"
+seed = [0, 1]
+[cases.recipe]
+epochs = 100000
+"""
+
+
+def workers_of(folder):
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "bench.worker" in (process.info["cmdline"] or []) and process.cwd() == str(folder):
+                found.append(process)
+    return found
+
+
+def wait_until(condition, seconds=60):
+    for _ in range(seconds * 20):
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL, signal.SIGTERM])
+def test_no_worker_outlives_its_run(tmp_path, how):
+    """The parent alone gets the signal, as from a batch system; the workers end with it."""
+    path = tmp_path / "slow.toml"
+    path.write_text(SLOW)
+    command = [sys.executable, "-m", "bench", "run", str(path), "--out", str(tmp_path / "run")]
+    environment = {**os.environ, "PYTHONPATH": str(env._ROOT)}
+    parent = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+    assert wait_until(lambda: workers_of(tmp_path)), "no worker has started"
+    parent.send_signal(how)
+    _, errors = parent.communicate(timeout=60)
+    assert wait_until(lambda: not workers_of(tmp_path)), "a worker is still alive"
+    assert parent.returncode != 0
+    assert "Traceback" not in errors
+    if how == signal.SIGINT:
+        assert parent.returncode == 130
+        assert "interrupted; what was finished is kept" in errors
+    with Store(tmp_path / "run") as store:
+        assert store.tasks() == []

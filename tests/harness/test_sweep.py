@@ -46,7 +46,7 @@ def test_metrics_of_a_case_in_two_entries_add_up(tiny):
     tiny.write_text(tiny.read_text() + again)
     planned = expand(tiny)
     assert len(planned) == 4
-    assert planned[0].metrics == {"params", "latency", "latency_ratio", "macs"}
+    assert planned[0].metrics == {"params", "latency", "latency_ratio", "numeric_error", "macs"}
 
 
 def test_a_case_survives_the_way_to_json_and_back(planned):
@@ -78,6 +78,8 @@ def test_a_case_survives_the_way_to_json_and_back(planned):
         ("schema = 1", "schema = 2", "schema: Input should be 1"),
         ("schema = 1", "schema = ", "not valid TOML"),
         ('["params", "latency", "latency_ratio"]', '["accuracy"]', "needs an axis data; data is one of digits"),
+        ("channels = 8", "channels = 100000000000000000000", r"axes\.channels: 1000\d+ is no whole number"),
+        ("[cases.axes]", 'controls = ["slim"]\n[cases.axes]', r"cases\[0\]\.controls: 'linear' has no width_scale"),
         ("batch = 2", 'data = "digits"', "has an axis data but no metric of training"),
         ('name = "tiny"', 'name = "../tiny"', "name: String should match"),
     ],
@@ -103,7 +105,8 @@ def test_a_filter_keeps_the_baselines_of_what_it_selects(planned):
     ("text", "expected"),
     [
         ("algebr=ph", "no case has a factor 'algebr'.*algebra"),
-        ("algebra=octonion", "no case matches --filter algebra=octonion"),
+        ("algebra=octonion", "no case matches; algebra is one of real, quaternion, ph"),
+        ("algebra=octernion", "did you mean"),
         ("algebra", "not of the form key=value"),
     ],
 )
@@ -148,3 +151,34 @@ def test_help_and_list_load_no_torch(tiny):
         "heavy = {'torch', 'pandas', 'scipy', 'seaborn', 'matplotlib'} & set(sys.modules); assert not heavy, heavy\n"
     )
     subprocess.run([sys.executable, "-c", code, str(tiny)], check=True)
+
+
+def test_a_filter_takes_aliases_and_commas_in_parentheses(edited):
+    planned = expand(edited('["real", "quaternion", "ph"]', '["real", "clifford(0,2)", "cyclic(2)"]'))
+    kept = sweeps.select(planned, ["algebra=cl(0,2),circulant(2)"])
+    assert [p.case.algebra for p in kept] == ["real", "clifford(0,2,0)", "cyclic(2)"]
+    assert len(sweeps.select(planned, ["algebra=cl(0,2)"])) == 2
+
+
+def test_a_filter_keeps_the_slim_controls_of_what_it_selects():
+    planned = sweeps.expand(sweeps.load(sweeps.own_sweeps()[0].parent / "quick.toml"))
+    kept = sweeps.select(planned, ["algebra=quaternion", "data=digits", "seed=1"])
+    assert [(p.case.algebra, p.case.control != "none") for p in kept] == [
+        ("real", False),
+        ("quaternion", False),
+        ("real", True),
+    ]
+
+
+def test_another_data_set_for_a_sweep_that_trains_nothing_is_refused(tiny):
+    with pytest.raises(UsageError, match="--data cifar10: sweep 'tiny' trains nothing"):
+        sweeps.expand(sweeps.load(tiny), data="cifar10")
+
+
+def test_whole_and_decimal_scales_are_one_case(tiny):
+    tiny.write_text(
+        tiny.read_text()
+        .replace('subject = "linear"', 'subject = "resnet8"')
+        .replace("channels = 8", "width_scale = [1, 1.0]")
+    )
+    assert len(expand(tiny)) == 4

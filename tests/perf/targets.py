@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,7 +19,10 @@ class Target:
     measure: Callable[[], Interval]
 
     def line(self, found: Interval) -> str:
-        """One printed line; missed only when the whole interval lies beyond the bar."""
-        verdict = "met" if found.value <= self.bar else "missed" if not found.lo <= self.bar else "can't tell"
+        """One printed line: met or missed when the whole interval lies on one side of the bar."""
+        if math.isnan(found.lo):  # measured once
+            verdict = "met" if found.value <= self.bar else "missed"
+        else:
+            verdict = "met" if found.hi <= self.bar else "missed" if found.lo > self.bar else "can't tell"
         interval = f"[{found.lo:.3g}, {found.hi:.3g}]"
         return f"{verdict:<10} {self.name}: {found.value:.3g} {interval} {self.unit}, bar {self.bar:g}"

@@ -23,6 +23,7 @@ def targets(monkeypatch):
     [
         ((0.9, 0.8, 1.0), "met"),
         ((1.1, 0.9, 1.3), "can't tell"),
+        ((0.95, 0.8, 1.1), "can't tell"),
         ((1.2, 1.1, 1.3), "missed"),
         ((2.0,) + (float("nan"),) * 2, "missed"),
     ],

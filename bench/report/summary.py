@@ -1,0 +1,125 @@
+"""The table in short, for people: Markdown, a row a variant, a column a metric, failures by name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from ..stats import mean_interval, paired_difference
+
+# what may tell two rows of a variant apart; a column is shown where it does
+_FACTORS = ("batch", "channels", "out_channels", "size", "kernel_size", "width_scale", "dtype", "precision",
+            "compile", "timer", "threads", "memory_format", "path", "recipe", "shape")  # fmt: skip
+
+
+def summary(df: pd.DataFrame) -> str:
+    """A section for each subject and phase, one for each data set, and what was not measured with the reason."""
+    ok = df[df["status"] == "ok"]
+    parts = []
+    for (subject, phase), rows in ok[ok["data"] == "none"].groupby(["subject", "phase"], sort=False):
+        parts.append(f"### {subject}, {phase}\n\n{_measured(rows)}")
+    for (subject, data), rows in ok[ok["data"] != "none"].groupby(["subject", "data"], sort=False):
+        parts.append(f"### {subject} on {data}\n\n{_trained(rows)}")
+    bad = df[df["status"] != "ok"].drop_duplicates(["case_id", "status", "reason"])
+    if len(bad):
+        lines = [f"- `{r.subject}` {r.variant}, {r.shape}: **{r.status}** ({r.reason})" for r in bad.itertuples()]
+        parts.append("### Not measured\n\n" + "\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def varying(rows: pd.DataFrame, but: Sequence[str] = ()) -> list[str]:
+    """The factors in which rows differ, ``but`` those; shape as a whole only where no single axis tells."""
+    found = [name for name in _FACTORS if name not in but and rows[name].nunique(dropna=False) > 1]
+    single = [name for name in found if name != "shape"]
+    told_apart = not rows.duplicated([*single, "variant", "metric", "seed"]).any()
+    return single if told_apart else found
+
+
+def _measured(rows: pd.DataFrame) -> str:
+    keys = varying(rows)
+    index = [key for key in keys if key != "path"] + ["variant"] + (["path"] if "path" in keys else [])
+    rows = rows.assign(text=[_value(row) for row in rows.itertuples()])
+    metrics = list(rows["metric"].unique())
+    lines = []
+    for values, own in rows.groupby(index, sort=False, dropna=False):
+        cells = own.set_index("metric")["text"]
+        assert cells.index.is_unique, f"two rows of {values} would be shown as one"
+        lines.append(dict(zip(index, values, strict=True)) | {m: cells.get(m, "") for m in metrics})
+    table = pd.DataFrame(lines)
+    order = [key for key in index if key not in ("variant", "path", "shape", "recipe")]
+    return _markdown(table.sort_values(order, kind="stable") if order else table)
+
+
+def _trained(rows: pd.DataFrame) -> str:
+    """Mean over seeds, and the difference to each control over the same seeds: they share split and order."""
+    paths = rows["path"].where(rows["path"] != "none").nunique()  # the real net has none
+    index = [*(key for key in varying(rows) if key != "path"), "variant", *(["path"] if paths > 1 else [])]
+    accuracy = rows[rows["metric"] == "accuracy"]
+    figures: list[dict[Any, Any]] = accuracy.to_dict("records")
+    by_case = {row["case_id"]: float(row["value"]) for row in figures}
+    by_variant = {(row["group_id"], row["variant"]): float(row["value"]) for row in figures}
+    lines = []
+    for values, own in rows.groupby(index, sort=False, dropna=False):
+        line = dict(zip(index, values, strict=True))
+        params = own[own["metric"] == "params"]["value"].astype(float)
+        line["params"] = _text(params.iloc[0], "1") if len(params) else ""
+        mine = own[own["metric"] == "accuracy"]
+        if len(mine):
+            found = mean_interval(mine["value"].astype(float).tolist())
+            line["accuracy (%)"] = plus_minus(100 * found.value, 50 * (found.hi - found.lo))
+            line["seeds"] = str(len(mine))
+            others = mine["case_id"] != mine["baseline_id"]
+            real = [by_case.get(baseline) for baseline in mine["baseline_id"][others]]
+            slim = [by_variant.get((group, f"slim real ({line['variant']})")) for group in mine["group_id"]]
+            line["- real (points)"] = _difference(mine[others], real)
+            line["- slim real (points)"] = _difference(mine, slim)
+        lines.append(line)
+    return _markdown(pd.DataFrame(lines).fillna(""))
+
+
+def _difference(mine: pd.DataFrame, control: Sequence[float | None]) -> str:
+    pairs = [(float(a), b) for a, b in zip(mine["value"], control, strict=True) if b is not None]
+    if len(pairs) < 2:
+        return ""
+    interval, p = paired_difference([a for a, _ in pairs], [b for _, b in pairs])
+    return f"{plus_minus(100 * interval.value, 50 * (interval.hi - interval.lo))} (p = {p:.2g})"
+
+
+def _markdown(df: pd.DataFrame) -> str:
+    head = "| " + " | ".join(str(c).replace("_", " ") for c in df.columns) + " |"
+    rule = "|" + "---|" * len(df.columns)
+    body = ["| " + " | ".join(str(value) for value in row) + " |" for row in df.itertuples(index=False)]
+    return "\n".join([head, rule, *body])
+
+
+def _value(row: Any) -> str:
+    if row.metric == "latency_ratio" and row.hi > row.lo:
+        return plus_minus(float(row.value), float(row.hi - row.lo) / 2)
+    return _text(row.value, row.unit)
+
+
+_SCALES = {"s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")), "B": ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))}
+_COUNTS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+def _text(value: Any, unit: str) -> str:
+    number = float(value)
+    if unit in _SCALES:
+        scale, name = next((s for s in _SCALES[unit] if number >= s[0]), _SCALES[unit][-1])
+        return f"{number / scale:.3g} {name}"
+    if 0 < abs(number) < 1e-2:
+        return f"{number:.1e}"
+    scale, name = next((s for s in _COUNTS if number >= s[0]), (1.0, ""))
+    return f"{number / scale:.4g}{' ' + name if name else ''}"
+
+
+def plus_minus(value: float, half: float) -> str:
+    """As many digits as the interval supports: its half-width to one or two."""
+    if math.isnan(half):  # one observation
+        return f"{value:.3g}"
+    digits = 2 if half >= 0.0095 else 3
+    digits = 1 if half >= 0.95 else digits
+    return f"{value:.{digits}f} ± {half:.{digits}f}"

@@ -31,7 +31,7 @@ class Spec:
     input_shape: shape → the shape of the input tensor;
     constraints: (algebra, shape) → why this combination cannot be built, or None;
     repeats: how many arguments of ``forward`` the input fills (3: query, key and value of self-attention);
-    paths: whether the module takes ``path``;
+    paths, placed: whether the module takes ``path``, and device and dtype;
     info: one line for people; source: where the architecture was published.
     """
 
@@ -46,6 +46,7 @@ class Spec:
     source: str = ""
     repeats: int = 1
     paths: bool = True
+    placed: bool = True
     keywords: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -58,9 +59,10 @@ class Spec:
         return target(*args, **self.keywords, **kwargs)
 
     def build(self, shape: Shape, **kwargs: Any) -> torch.nn.Module:
-        """The module of this shape; kwargs: algebra, n, path (ignored where there is none), device, dtype."""
-        if not self.paths:
-            kwargs.pop("path", None)
+        """The module of this shape; kwargs: algebra, n, path, device, dtype, each unless the module takes none."""
+        dropped = {"path"} if not self.paths else set()
+        dropped |= {"device", "dtype"} if not self.placed else set()
+        kwargs = {name: value for name, value in kwargs.items() if name not in dropped}
         return self.create(**self.arguments(shape), **kwargs)
 
     def example_inputs(self, shape: Shape, *, device: Any = None, dtype: Any = None) -> tuple[torch.Tensor, ...]:

@@ -68,7 +68,65 @@ class OverAlgebra(nn.Module):
             raise ValueError(f"{name}: rule is {rule.dtype} on {rule.device}, filters {like.dtype} on {like.device}")
 
 
-class PHLayer(OverAlgebra):
+class RuleHolder(OverAlgebra):
+    """Base of the layers that build weights from pairs (A, F) and may keep what they built.
+
+    A fixed rule is the buffer A, a constant that is no part of the state and is made anew where it might have been
+    rounded or lost. ``_cache`` holds what was built, None at first; it is neither saved nor copied.
+    """
+
+    A: Tensor
+    path: str
+    path_built: str | None  # the path of the latest call
+    _cache: tuple[Any, ...] | None
+
+    def factors(self) -> list[tuple[Tensor, Tensor]]:
+        """The pairs (A, F) that the layer's weights are built from."""
+        raise NotImplementedError
+
+    def _own_rule(self, name: str, rule: nn.Parameter | None, like: Tensor) -> None:
+        """Make the learned rule ``name``: the shared one, or one of the layer's own, on the device of ``like``."""
+        n = self.n
+        setattr(self, name, nn.Parameter(like.new_empty(n, n, n)) if rule is None else rule)
+
+    def _fixed_rule(self, like: Tensor) -> None:
+        self.register_buffer("A", None, persistent=False)
+        self.A = torch.tensor(self.algebra.rule, device=like.device, dtype=like.dtype)
+
+    def _restore_rule(self) -> None:
+        if not self.algebra.learned:
+            F = self.factors()[0][1]
+            self.A = torch.tensor(self.algebra.rule, device=F.device, dtype=F.dtype)
+
+    def _resolved_path(self) -> str:
+        return "dense" if self.path == "auto" else self.path
+
+    def clear_cache(self) -> None:
+        """Forget what was built: needed only after writes to A or F that torch cannot see."""
+        self._cache = None
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        result = super()._apply(fn, recurse)
+        self._cache = None  # .to() changes the data of parameters without bumping their version
+        self._restore_rule()  # and may have rounded a fixed rule, or lost it (to_empty)
+        return result
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._cache = None
+        A, F = self.factors()[0]
+        if A.device != F.device:  # assign=True on a layer made on the meta device
+            self._restore_rule()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_cache": None}
+
+    def _algebra_repr(self) -> str:
+        path = "" if self.path == "auto" else f", path={self.path!r}"
+        return f"algebra={self.algebra.name!r}, n={self.n}{path}"
+
+
+class PHLayer(RuleHolder):
     """Base of the layers whose weight is W = sum_i A_i (x) F_i.
 
     An algebra that is not real makes parameters F, bias and, if the rule is learned, A; a fixed rule is a constant
@@ -81,9 +139,6 @@ class PHLayer(OverAlgebra):
 
     transposed: ClassVar[bool] = False  # W maps from its rows to its columns, as in a transposed convolution
 
-    path: str
-    path_built: str | None  # the path of the latest call
-    A: Tensor
     F: nn.Parameter
     bias: nn.Parameter | None
 
@@ -107,21 +162,14 @@ class PHLayer(OverAlgebra):
         self.F = nn.Parameter(torch.empty(n, rows // n, cols // n, *kernel, device=device, dtype=dtype))
         self._check_rule(rule, rule_init, self.F)
         self.rule_shared = rule is not None
-        if rule is not None:
-            self.A = rule
-        elif self.algebra.learned:
-            self.A = nn.Parameter(torch.empty(n, n, n, device=device, dtype=dtype))
+        if self.algebra.learned:
+            self._own_rule("A", rule, self.F)
         else:
-            self.register_buffer("A", None, persistent=False)
-            self._restore_rule()
+            self._fixed_rule(self.F)
         bias = template.bias
         self.bias = None if bias is None else nn.Parameter(torch.empty(bias.shape, device=device, dtype=dtype))  # type: ignore[arg-type]
-        self._cache: tuple[Any, ...] | None = None
+        self._cache = None
         self.reset_parameters()
-
-    def _restore_rule(self) -> None:
-        if not self.algebra.learned:
-            self.A = torch.tensor(self.algebra.rule, device=self.F.device, dtype=self.F.dtype)
 
     def reset_parameters(self) -> None:
         """Draw F, bias and a learned A of the layer's own anew: W has the variance of torch's default."""
@@ -145,11 +193,7 @@ class PHLayer(OverAlgebra):
         return ph_weight(A, self.F, groups=getattr(self, "groups", 1), path=path)
 
     def factors(self) -> list[tuple[Tensor, Tensor]]:
-        """The pairs (A, F) that the layer's weights are built from: one."""
         return [(self.A, self.F)]
-
-    def _resolved_path(self) -> str:
-        return "dense" if self.path == "auto" else self.path
 
     def _weight(self) -> Tensor:
         """W for a forward pass: the cached one where nothing needs its gradient and nothing has changed."""
@@ -177,29 +221,6 @@ class PHLayer(OverAlgebra):
         applied = input if self.transposed else output
         positions = applied.numel() // (self.n * rows)  # each applies W once
         return product_cost(self._resolved_path(), n=self.n, weight_numel=numel, positions=positions)
-
-    def clear_cache(self) -> None:
-        """Forget the cached W: needed only after writes to A or F that torch cannot see."""
-        self._cache = None
-
-    def _apply(self, fn: Any, recurse: bool = True) -> Any:
-        result = super()._apply(fn, recurse)
-        self._cache = None  # .to() changes the data of parameters without bumping their version
-        self._restore_rule()  # and may have rounded a fixed rule, or lost it (to_empty)
-        return result
-
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
-        self._cache = None
-        if self.A.device != self.F.device:  # assign=True on a layer made on the meta device
-            self._restore_rule()
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_cache": None}
-
-    def _algebra_repr(self) -> str:
-        path = "" if self.path == "auto" else f", path={self.path!r}"
-        return f"algebra={self.algebra.name!r}, n={self.n}{path}"
 
 
 def check_path(path: str) -> str:

@@ -56,7 +56,7 @@ class _PHConv(PHLayer):
         )
         self.padding: str | tuple[int, ...] = template.padding
         self.padding_mode: str = template.padding_mode
-        self._border = [] if padding_mode == "zeros" else _border(self.padding, self.dilation, self.kernel_size)
+        self._border = border(padding_mode, self.padding, self.dilation, self.kernel_size)
         per_group = " per group" if groups > 1 else ""
         widths = {
             f"in_channels{per_group}": in_channels // groups,
@@ -83,18 +83,20 @@ class _PHConv(PHLayer):
         return f"{text}, bias={self.bias is not None}, {self._algebra_repr()}"
 
 
-def _border(padding: str | tuple[int, ...], dilation: tuple[int, ...], kernel: tuple[int, ...]) -> list[int]:
-    """What nn.functional.pad takes: (before, after) of each dimension, last dimension first."""
-    if padding == "valid":
+def border(
+    mode: str, padding: str | tuple[int, ...], dilation: tuple[int, ...], kernel: tuple[int, ...]
+) -> list[int]:
+    """What nn.functional.pad takes, (before, after) of each dimension, last first; empty where nothing is padded."""
+    if mode == "zeros" or padding == "valid":  # the convolution itself pads with zeros
         return []
-    border: list[int] = []
+    sides: list[int] = []
     for axis in reversed(range(len(kernel))):
         if isinstance(padding, str):  # "same"
             total = dilation[axis] * (kernel[axis] - 1)
-            border += [total // 2, total - total // 2]
+            sides += [total // 2, total - total // 2]
         else:
-            border += [padding[axis]] * 2
-    return border
+            sides += [padding[axis]] * 2
+    return sides
 
 
 class PHConv1d(_PHConv):

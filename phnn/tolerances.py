@@ -13,6 +13,10 @@ _ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "bfloat16": 2.0**-8, "flo
 
 _LAYER = {"float64": 1e-14, "float32": 2e-6, "bfloat16": 1e-2, "float16": 2e-3}
 
+# Several products and a nonlinearity in turn (recurrent, attention, normalisation), and gradients, which are sums
+# over the batch of products of two rounded factors.
+_COMPOSITE = {"float64": 1e-12, "float32": 2e-5, "bfloat16": 4e-2, "float16": 5e-3}
+
 # A model chains tens of layers, and training mode divides by batch statistics: errors grow with depth, at worst
 # like the condition of the whole map. A wrong path is wrong by O(1), so a thousand roundoffs still tells them apart.
 _MODEL = {dtype: 1000 * u for dtype, u in _ROUNDOFF.items()}
@@ -24,8 +28,9 @@ def dtypes() -> Sequence[str]:
 
 
 def tolerance(dtype: str, kind: str = "layer") -> float:
-    """The largest relative error that still counts as right, for a ``layer`` or a ``model``."""
-    table = {"layer": _LAYER, "model": _MODEL}[kind]
+    """The largest relative error that still counts as right, for a ``layer``, a ``composite`` one or its gradients,
+    or a ``model``."""
+    table = {"layer": _LAYER, "composite": _COMPOSITE, "model": _MODEL}[kind]
     if dtype not in table:
         raise ValueError(f"no tolerance for dtype {dtype!r}: choose one of {', '.join(table)}")
     return table[dtype]

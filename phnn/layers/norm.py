@@ -5,6 +5,7 @@ A hypercomplex channel is n real channels, one of each component: real channel =
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import torch
@@ -13,6 +14,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as nnf
 
 from ..algebras import Algebra, near_matches
+from ..functional import full_precision
 from ._base import OverAlgebra
 
 METHODS = ("cholesky", "zca")
@@ -61,13 +63,20 @@ class _PHNorm(OverAlgebra):
         """Whether a call normalises with the batch's statistics rather than the running ones."""
         return self.training or not self.track_running_stats
 
-    def _step(self) -> float:
-        """Count the batch; the weight of its statistics in the running ones. 0 where none are kept."""
-        if not (self.training and self.track_running_stats):
-            return 0.0
+    def _keeps(self) -> bool:
+        """Whether a call moves the running statistics."""
+        return self.training and self.track_running_stats
+
+    def _keep(self, *kept_and_new: tuple[Tensor | None, Tensor]) -> None:
+        """Move running statistics towards a batch's: by the momentum, or so that all batches weigh the same."""
         assert self.num_batches_tracked is not None
         self.num_batches_tracked.add_(1)
-        return 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        with torch.no_grad():
+            for kept, new in kept_and_new:
+                assert kept is not None
+                # a tensor, not a float: a graph cannot hold what the number of batches is
+                step = 1 / self.num_batches_tracked.to(kept.dtype) if self.momentum is None else self.momentum
+                kept.lerp_(new.to(kept.dtype), step)
 
     def extra_repr(self) -> str:
         text = f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}"
@@ -125,9 +134,14 @@ class _PHBatchNorm(_PHNorm):
     def forward(self, input: Tensor) -> Tensor:
         self._check_input(input)
         scale = None if self.weight is None else self.weight.repeat(self.n)
-        momentum, batch = self._step(), self._uses_batch()
+        if self._keeps() and self.momentum is None:
+            dims = [d for d in range(input.dim()) if d != 1]
+            self._keep((self.running_mean, input.mean(dims)), (self.running_var, input.var(dims)))
+            return nnf.batch_norm(input, None, None, scale, self.bias, True, 0.0, self.eps)
+        if self._keeps() and self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
         kept = (self.running_mean, self.running_var)
-        return nnf.batch_norm(input, *kept, scale, self.bias, batch, momentum, self.eps)
+        return nnf.batch_norm(input, *kept, scale, self.bias, self._uses_batch(), self.momentum or 0.0, self.eps)
 
 
 class _PHWhitening(_PHNorm):
@@ -196,13 +210,13 @@ class _PHWhitening(_PHNorm):
         if own is not None and own.dtype != input.dtype and not (half and own.dtype is torch.float32):
             raise RuntimeError(f"expected input of dtype {own.dtype}, the layer's, not {input.dtype}")
         # autocast would round the covariance, whose factor is what makes or breaks the result
-        with torch.autocast(input.device.type, enabled=False):
+        with full_precision(input.device.type):
             return self._whitened(input.float() if half else input).to(input.dtype)
 
     def _whitened(self, x: Tensor) -> Tensor:
         n, channels, batch = self.n, self.num_features // self.n, x.shape[0]
         # (channel, component, sample): each covariance is one product, at the price of a copy
-        samples = x.reshape(batch, n, channels, -1).permute(2, 1, 0, 3)
+        samples = x.reshape(batch, n, channels, math.prod(x.shape[2:])).permute(2, 1, 0, 3)
         form = samples.shape
         samples = samples.reshape(channels, n, form[2] * form[3])
         if self._uses_batch():
@@ -228,11 +242,9 @@ class _PHWhitening(_PHNorm):
         if self.training and count <= 1:
             raise ValueError(f"expected more than 1 value per channel when training, got {count}")
         cov = centred @ centred.transpose(1, 2) / count
-        step = self._step()
-        if self.training and self.running_mean is not None and self.running_cov is not None:
-            with torch.no_grad():
-                self.running_mean.lerp_(mean.squeeze(-1).t().reshape(-1).to(self.running_mean.dtype), step)
-                self.running_cov.lerp_((cov * (count / (count - 1))).to(self.running_cov.dtype), step)
+        if self._keeps():
+            mean = mean.squeeze(-1).t().reshape(-1)
+            self._keep((self.running_mean, mean), (self.running_cov, cov * (count / (count - 1))))
         return cov
 
 

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as nnf
 
 from ..algebras import Algebra
-from ..functional import conv_with_weight
+from ..algebras import algebra as find_algebra
+from ..functional import conv_with_weight, full_precision
 from ._base import OverAlgebra
 from .conv import border
 
@@ -54,10 +55,8 @@ class _QuaternionRotation(OverAlgebra):
         **widths: int,
     ) -> None:
         self._resolve(algebra, n, None, **widths)
-        if self.algebra.name != "quaternion":
-            raise ValueError(
-                f"{type(self).__name__}: rotations are quaternions', not of algebra {self.algebra.name!r}"
-            )
+        if self.algebra != find_algebra("quaternion"):
+            raise ValueError(f"{type(self).__name__} rotates quaternions, not algebra {self.algebra.name!r}")
         rows, cols, *kernel = template.weight.shape  # type: ignore[misc]
         blocks = (rows // 4, cols // 4, *kernel)
         self.F = nn.Parameter(torch.empty(4, *blocks, device=device, dtype=dtype))
@@ -80,7 +79,7 @@ class _QuaternionRotation(OverAlgebra):
     @property
     def weight(self) -> Tensor:
         """W, of shape (out, in / groups, *kernel): block (k, j) is scale times entry (k, j) of the rotations."""
-        with torch.autocast(self.F.device.type, enabled=False):
+        with full_precision(self.F.device.type):
             blocks = rotation_matrix(self.F) * self.scale
             rows, cols, *kernel = self.scale.shape
             blocks = blocks.unflatten(2, (self.groups, rows // self.groups))  # k, j, group, p, q, kernel

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations, product
 from typing import Any
@@ -16,20 +17,28 @@ def all_rows(factors: Mapping[str, Sequence[Any]], allowed: Callable[[Row], bool
 
 
 def pairwise(factors: Mapping[str, Sequence[Any]], allowed: Callable[[Row], bool] = lambda row: True) -> list[Row]:
-    """Allowed rows in which every pair of values that some allowed row holds occurs: greedy, and always the same."""
-    candidates = [(row, pairs_of(row)) for row in all_rows(factors, allowed)]
-    missing = set().union(*(pairs for _, pairs in candidates)) if candidates else set()
+    """Allowed rows in which every pair of values that some allowed row holds occurs: greedy, and always the same.
+
+    Of the rows with the first pair that is still missing, that with most missing pairs is taken. They are looked
+    through in a random order, so that ties do not all fall on a factor's first value.
+    """
+    candidates = all_rows(factors, allowed)
+    random.Random(0).shuffle(candidates)
+    pairs = [pairs_of(row) for row in candidates]
+    holders: dict[Any, list[int]] = {}
+    for index, held in enumerate(pairs):
+        for pair in held:
+            holders.setdefault(pair, []).append(index)
+    missing = set(holders)
     chosen = []
-    while missing:
-        best = max(range(len(candidates)), key=lambda i: len(candidates[i][1] & missing))
-        row, pairs = candidates.pop(best)
-        missing -= pairs
-        chosen.append(row)
-        # what a row can still add only shrinks: rows that add nothing never will
-        candidates = [(row, left) for row, pairs in candidates if (left := pairs & missing)]
+    for wanted in sorted(holders, key=lambda pair: len(holders[pair])):  # the rarest have least choice
+        if wanted in missing:
+            best = max(holders[wanted], key=lambda index: len(pairs[index] & missing))
+            missing -= pairs[best]
+            chosen.append(candidates[best])
     return chosen
 
 
-def pairs_of(row: Row) -> set[tuple[tuple[str, Any], tuple[str, Any]]]:
+def pairs_of(row: Row) -> frozenset[tuple[tuple[str, Any], tuple[str, Any]]]:
     """All pairs of (factor, value) that a row holds."""
-    return set(combinations(row.items(), 2))
+    return frozenset(combinations(row.items(), 2))

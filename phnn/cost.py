@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+PATHS = ("kron", "dense")  # the contraction paths by name; functional.py executes them
+
 
 @dataclass(frozen=True)
 class Cost:

@@ -11,12 +11,13 @@ Nothing here caches, chooses or searches; modules and tuning do.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
 from torch.nn import functional as nnf
 
-PATHS = ("kron", "dense")
+from .cost import PATHS
 
 _CONV = {1: nnf.conv1d, 2: nnf.conv2d, 3: nnf.conv3d}
 _CONV_TRANSPOSE = {1: nnf.conv_transpose1d, 2: nnf.conv_transpose2d, 3: nnf.conv_transpose3d}
@@ -29,12 +30,18 @@ def ph_weight(A: Tensor, F: Tensor, *, groups: int = 1, path: str = "dense") -> 
     Kronecker products, as published code does; ``dense`` is one matrix product. Raises ValueError for another path.
     """
     # autocast would round A and F before they are multiplied; the real layer rounds its weight but once
-    with torch.autocast(F.device.type, enabled=False):
+    with full_precision(F.device.type):
         if path == "dense":
             return _weight_by_product(A, F, groups)
         if path == "kron":
             return _weight_by_kron(A, F, groups)
     raise ValueError(f"unknown path {path!r}: choose one of {', '.join(PATHS)}")
+
+
+def full_precision(device_type: str) -> AbstractContextManager[object]:
+    """A context without autocast, for what must not be rounded on the way."""
+    # the meta device computes nothing and knows no autocast
+    return nullcontext() if device_type == "meta" else torch.autocast(device_type, enabled=False)
 
 
 def _weight_by_product(A: Tensor, F: Tensor, groups: int) -> Tensor:

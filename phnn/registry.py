@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from .algebras import Algebra, near_matches
+from .algebras import algebra as find_algebra
 
 if TYPE_CHECKING:
     import torch
@@ -31,6 +32,7 @@ class Spec:
     input_shape: shape → the shape of the input tensor;
     constraints: (algebra, shape) → why this combination cannot be built, or None;
     repeats: how many arguments of ``forward`` the input fills (3: query, key and value of self-attention);
+    algebras: the only ones that it is defined for (None: any);
     paths, placed: whether the module takes ``path``, and device and dtype;
     info: one line for people; source: where the architecture was published.
     """
@@ -45,6 +47,7 @@ class Spec:
     info: str
     source: str = ""
     repeats: int = 1
+    algebras: tuple[str, ...] | None = None
     paths: bool = True
     placed: bool = True
     keywords: Mapping[str, Any] = field(default_factory=dict)
@@ -59,7 +62,12 @@ class Spec:
         return target(*args, **self.keywords, **kwargs)
 
     def build(self, shape: Shape, **kwargs: Any) -> torch.nn.Module:
-        """The module of this shape; kwargs: algebra, n, path, device, dtype, each unless the module takes none."""
+        """The module of this shape; kwargs: algebra, n, path, device, dtype, each unless the module takes none.
+
+        Raises ValueError with the constraint's reason where there is one.
+        """
+        if reason := self.constraints(find_algebra(kwargs.get("algebra", "ph"), kwargs.get("n")), shape):
+            raise ValueError(f"{self.name}: {reason}")
         dropped = {"path"} if not self.paths else set()
         dropped |= {"device", "dtype"} if not self.placed else set()
         kwargs = {name: value for name, value in kwargs.items() if name not in dropped}

@@ -13,13 +13,17 @@ _ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "bfloat16": 2.0**-8, "flo
 
 _LAYER = {"float64": 1e-14, "float32": 2e-6, "bfloat16": 1e-2, "float16": 2e-3}
 
-# Several products and a nonlinearity in turn (recurrent, attention, normalisation), and gradients, which are sums
-# over the batch of products of two rounded factors.
+# Several products and a nonlinearity in turn, and the gradients of anything in half precision: sums over the batch
+# of products of two rounded factors.
 _COMPOSITE = {"float64": 1e-12, "float32": 2e-5, "bfloat16": 4e-2, "float16": 5e-3}
 
 # A model chains tens of layers, and training mode divides by batch statistics: errors grow with depth, at worst
 # like the condition of the whole map. A wrong path is wrong by O(1), so a thousand roundoffs still tells them apart.
 _MODEL = {dtype: 1000 * u for dtype, u in _ROUNDOFF.items()}
+
+# A pre-activation within rounding of zero falls on either side of a ReLU and takes its whole gradient along. A share
+# of units proportional to u does so, and the norm of what they carry goes with the square root of their number.
+_MODEL_GRADIENT = {dtype: min(0.5, 16 * u**0.5) for dtype, u in _ROUNDOFF.items()}
 
 
 def dtypes() -> Sequence[str]:
@@ -27,10 +31,21 @@ def dtypes() -> Sequence[str]:
     return tuple(_ROUNDOFF)
 
 
-def tolerance(dtype: str, kind: str = "layer") -> float:
-    """The largest relative error that still counts as right, for a ``layer``, a ``composite`` one or its gradients,
-    or a ``model``."""
-    table = {"layer": _LAYER, "composite": _COMPOSITE, "model": _MODEL}[kind]
+def tolerance(dtype: str, kind: str = "layer", of: str = "output") -> float:
+    """The largest relative error that still counts as right.
+
+    kind: ``layer``, ``composite`` (recurrent, attention, normalisation) or ``model``; of: ``output`` or
+    ``gradient``. Raises ValueError for a dtype without one.
+    """
+    tables = {
+        ("layer", "output"): _LAYER,
+        ("layer", "gradient"): _LAYER,
+        ("composite", "output"): _COMPOSITE,
+        ("composite", "gradient"): _COMPOSITE,
+        ("model", "output"): _MODEL,
+        ("model", "gradient"): _MODEL_GRADIENT,
+    }
+    table = tables[kind, of]
     if dtype not in table:
         raise ValueError(f"no tolerance for dtype {dtype!r}: choose one of {', '.join(table)}")
     return table[dtype]

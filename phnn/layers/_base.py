@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from .. import init
 from ..algebras import Algebra, near_matches
 from ..algebras import algebra as find_algebra
-from ..cost import Cost, product_cost
-from ..functional import PATHS, ph_weight
+from ..cost import PATHS, Cost, product_cost
+from ..functional import ph_weight
 from ..widths import misfit
 
 

@@ -211,10 +211,13 @@ register(
 # --------------------------------------------------------------------------------------------------- rotations
 
 
+_ROTATED = ("real", "quaternion")
+
+
 def _rotation_fits(algebra: Algebra, shape: Shape) -> str | None:
-    if algebra.name not in ("real", "quaternion"):
-        return f"rotations are quaternions', not of algebra {algebra.name!r}"
-    return _fits(algebra, shape)
+    if reason := _fits(algebra, shape):
+        return reason
+    return None if algebra.name in _ROTATED else f"rotations are quaternions', not of algebra {algebra.name!r}"
 
 
 def _rotation(name: str, attribute: str, twin: Spec) -> None:
@@ -229,6 +232,7 @@ def _rotation(name: str, attribute: str, twin: Spec) -> None:
             constraints=_rotation_fits,
             info=f"the shape of {twin.name}; every input quaternion is rotated, scaled and summed",
             source="Parcollet, Morchid and Linarès 2020 (survey)",
+            algebras=_ROTATED,
             paths=False,
         )
     )

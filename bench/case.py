@@ -1,0 +1,172 @@
+"""Cases, the groups in which they are compared, and the tasks that measure them. Plain values; no torch.
+
+A case is one point of a sweep by its factors; its id is a hash of them. Hardware is no factor: it is where a case
+was measured, and comes from env.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cached_property
+from typing import Any, Literal
+
+Kind = Literal["timing", "static", "training"]
+
+CHUNK = 8  # callables that one process interleaves, the baseline included
+
+# what makes cases comparable is everything but these
+_NOT_IN_GROUP = ("algebra", "n", "path", "control")
+
+
+def digest(value: Any) -> str:
+    """Twelve hex digits that identify a JSON value."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One point of a sweep. A factor that the subject does not take has its default, whatever the sweep said."""
+
+    subject: str
+    kind: str  # layer | model
+    algebra: str
+    n: int
+    shape: tuple[tuple[str, Any], ...]
+    phase: str = "infer"
+    timer: str = "host_warm"
+    compile: str = "none"
+    dtype: str = "float32"
+    precision: str = "none"
+    path: str = "auto"
+    threads: int = 0  # 0: all physical cores
+    memory_format: str = "contiguous"
+    control: str = "none"  # none | slim:<case id>
+    data: str = "none"
+    recipe: tuple[tuple[str, Any], ...] = ()
+    seed: int = 0
+
+    @cached_property
+    def factors(self) -> dict[str, Any]:
+        """The factors as JSON values."""
+        return {**asdict(self), "shape": dict(self.shape), "recipe": dict(self.recipe)}
+
+    @cached_property
+    def id(self) -> str:
+        """Hash of the factors."""
+        return digest(self.factors)
+
+    @cached_property
+    def group_id(self) -> str:
+        """Hash of what all cases of the group share."""
+        return digest({key: value for key, value in self.factors.items() if key not in _NOT_IN_GROUP})
+
+    @property
+    def is_baseline(self) -> bool:
+        """The real layer or model of the same width."""
+        return self.algebra == "real" and self.control == "none"
+
+    @property
+    def name(self) -> str:
+        """A path-like name for people: subject/variant/shape/phase."""
+        shape = ",".join(f"{key}={value}" for key, value in self.shape if value is not None)
+        variant = self.algebra if self.algebra != "ph" else f"ph n={self.n}"
+        variant += "" if self.path in ("auto", "none") else f" {self.path}"
+        variant = variant if self.control == "none" else f"slim real ({self.control.removeprefix('slim:')})"
+        run = self.phase if self.data == "none" else f"{self.data} seed={self.seed}"
+        return f"{self.subject}/{variant}/{shape}/{run}"
+
+    @classmethod
+    def from_factors(cls, factors: Mapping[str, Any]) -> Case:
+        """The case that ``factors`` describes; the inverse of ``factors``."""
+        known = {field.name for field in fields(cls)}
+        if unknown := set(factors) - known:
+            raise ValueError(f"a case has no factor {', '.join(sorted(unknown))}")
+        pairs = {key: tuple(sorted(factors[key].items())) for key in ("shape", "recipe")}
+        return cls(**{**factors, **pairs})
+
+    def slim_control(self) -> Case:
+        """The real net whose widths are scaled to this case's parameter count (the worker finds the scale)."""
+        return replace(self, algebra="real", n=1, path="none", control=f"slim:{self.id}")
+
+
+FACTORS = tuple(field.name for field in fields(Case))
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one fresh process does: the unit of launch, resume and loss.
+
+    kind: ``timing`` (one chunk of a group, one repetition), ``static`` (one case) or ``training`` (one case, one
+    seed); controlled: the cases whose slim controls are among ``cases``.
+    """
+
+    kind: Kind
+    cases: tuple[Case, ...]
+    metrics: tuple[str, ...]
+    repetition: int = 0
+    controlled: tuple[Case, ...] = ()
+
+    @cached_property
+    def id(self) -> str:
+        """Hash of what is to be measured."""
+        return digest([self.kind, [case.id for case in self.cases], self.repetition, sorted(self.metrics)])
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A case of a sweep with the metrics wanted of it, or the reason why it is skipped.
+
+    controlled: the case whose slim control this one is.
+    """
+
+    case: Case
+    metrics: frozenset[str]
+    skipped: str | None = None
+    controlled: Case | None = None
+
+
+def tasks(planned: Sequence[Planned], repetitions: int, metric_tasks: Mapping[str, str]) -> list[Task]:
+    """The tasks that measure ``planned``; metric_tasks: metric → kind of task.
+
+    Static first (cheap, and they find what is broken), then training, then timing, baselines in every chunk.
+    """
+    live = [p for p in planned if p.skipped is None]
+    controlled = {p.case.id: p.controlled for p in live if p.controlled}
+    made: list[Task] = []
+
+    def wanted_of(p: Planned, kind: str) -> tuple[str, ...]:
+        # a training says itself what it trained; no other task looks at its case
+        if p.case.data != "none":
+            return tuple(sorted(p.metrics)) if kind == "training" else ()
+        return tuple(sorted(m for m in p.metrics if metric_tasks[m] == kind))
+
+    kind: Kind
+    for kind in ("static", "training"):
+        for p in live:
+            if wanted := wanted_of(p, kind):
+                made.append(Task(kind, (p.case,), wanted, controlled=(p.controlled,) if p.controlled else ()))
+    timed = [p for p in live if wanted_of(p, "timing")]
+    wanted = tuple(sorted({m for p in timed for m in wanted_of(p, "timing")}))
+    for chunk in _chunks([p.case for p in timed]):
+        references = tuple(controlled[case.id] for case in chunk if case.id in controlled)
+        made += [Task("timing", chunk, wanted, repetition, references) for repetition in range(repetitions)]
+    return made
+
+
+def _chunks(cases: Sequence[Case]) -> list[tuple[Case, ...]]:
+    """Groups cut to CHUNK callables, each piece with the group's baseline in front."""
+    groups: dict[str, list[Case]] = {}
+    for case in cases:
+        groups.setdefault(case.group_id, []).append(case)
+    chunks = []
+    for members in groups.values():
+        baseline = [case for case in members if case.is_baseline][:1]
+        others = [case for case in members if case not in baseline]
+        step = CHUNK - len(baseline)
+        pieces = [others[i : i + step] for i in range(0, len(others), step)] or [[]]
+        chunks += [tuple(baseline + piece) for piece in pieces]
+    return chunks

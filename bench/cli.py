@@ -1,0 +1,165 @@
+"""The command line: ``bench list | run | report | env``. Verbs load what they need when they are called."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .errors import UsageError
+
+if TYPE_CHECKING:
+    from .case import Planned
+    from .sweep import Sweep
+
+OK, USAGE, SOME_FAILED, NOTHING_SUCCEEDED = 0, 2, 3, 4
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="What hypercomplex layers cost, and what they buy.",
+)
+
+SweepFile = Annotated[Path, typer.Argument(help="a sweep file, such as bench/sweeps/quick.toml")]
+Filters = Annotated[
+    list[str] | None, typer.Option("--filter", help="key=value on a factor or shape axis; commas: any of them")
+]
+Data = Annotated[str | None, typer.Option("--data", help="train on this data set instead of the sweep's")]
+DataRoot = Annotated[Path | None, typer.Option("--data-root", help="the folder that holds the data sets")]
+
+
+def _plan(path: Path, filters: list[str] | None, data: str | None) -> tuple[Sweep, list[Planned]]:
+    from .study.catalog import DATA
+    from .sweep import expand, load, select
+
+    if data is not None and data not in DATA:
+        raise UsageError(f"--data: unknown data set {data!r}: choose one of {', '.join(DATA)}")
+    sweep = load(path)
+    planned = expand(sweep, data)
+    return sweep, select(planned, filters) if filters else planned
+
+
+@app.command("list")
+def list_cases(sweep_file: SweepFile, filters: Filters = None, data: Data = None) -> None:
+    """List the cases of a sweep with their ids; nothing is measured."""
+    _, planned = _plan(sweep_file, filters, data)
+    for p in planned:
+        note = f"  skipped: {p.skipped}" if p.skipped else ""
+        typer.echo(f"{p.case.id}  {p.case.name}{note}")
+    skipped = sum(p.skipped is not None for p in planned)
+    typer.echo(f"{len(planned)} cases, {skipped} of them skipped", err=True)
+
+
+@app.command()
+def run(
+    sweep_file: SweepFile,
+    out: Annotated[Path | None, typer.Option(help="the run folder (default: results/<sweep>/<env>)")] = None,
+    filters: Filters = None,
+    data: Data = None,
+    data_root: DataRoot = None,
+    download: Annotated[bool, typer.Option("--download", help="fetch an absent data set into --data-root")] = False,
+) -> None:
+    """Run a sweep: measure what is not yet in the run folder, then write the table and the figures."""
+    from . import env
+    from .progress import make_progress
+    from .run import run as run_sweep
+    from .store import Store
+
+    sweep, planned = _plan(sweep_file, filters, data)
+    identifier = env.env_id(sweep.device)  # before anything is written: a missing device is found here
+    if all(p.skipped for p in planned):
+        raise UsageError(f"every case of {sweep.name!r} is skipped; the first because {planned[0].skipped}")
+    if wanted := sorted({p.case.data for p in planned if p.case.data != "none"}):
+        _check_data(wanted, data_root, download)
+    folder = out or Path("results") / sweep.name / identifier
+    with Store(folder) as store:
+        store.write("sweep.toml", sweep_file.read_text(encoding="utf-8"))
+        store.write("env.json", json.dumps(env.describe(sweep.device), indent=2) + "\n")
+        with make_progress(sweep.title) as progress:
+            summary = run_sweep(sweep, planned, store, progress, data_root)
+    if summary.resumed:
+        typer.echo(f"{summary.resumed} tasks were done before and were not repeated; {summary.measured} measured now")
+    statuses = _report(folder, folder)
+    raise typer.Exit(_exit_code(statuses))
+
+
+def _check_data(names: list[str], root: Path | None, download: bool) -> None:
+    from .study.catalog import DATA
+
+    if all(DATA[name].bundled for name in names):
+        return
+    from .study.data import check
+
+    for name in names:
+        check(name, root, download)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="a run folder")],
+    out: Annotated[Path | None, typer.Option(help="where to write (default: the run folder)")] = None,
+) -> None:
+    """Write the table and the figures of a run folder anew, from what it stores."""
+    _report(folder, out or folder)
+
+
+def _report(folder: Path, out: Path) -> list[str]:
+    """Derive the records, write tables and figures, name them; the statuses of all rows."""
+    from .records import derive
+    from .store import read_plan, read_tasks
+
+    if not (folder / "plan.jsonl").exists():
+        raise UsageError(f"{folder} is no run folder: it has no plan.jsonl; make one with bench run")
+    records = derive(read_plan(folder), read_tasks(folder))
+    if not records:
+        raise UsageError(f"{folder} holds no finished case yet: bench run continues it")
+    from .report import figures, table
+
+    df = table.frame(records)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        written = table.write(df, out)
+        (out / "summary.md").write_text(table.summary(df), encoding="utf-8")
+        drawn = figures.write(df, out / "figures")
+    except OSError as error:
+        raise UsageError(f"{out} cannot be written ({error.strerror}): choose another folder with --out") from None
+    typer.echo(f"table:   {written[0]} ({len(df)} records; also {written[1].name}, summary.md)")
+    for path in drawn:
+        if path.suffix == ".pdf":
+            typer.echo(f"figure:  {path} (also .png)")
+    statuses = df["status"].tolist()
+    counts = ", ".join(f"{statuses.count(s)} {s}" for s in dict.fromkeys(statuses))
+    typer.echo(f"records: {counts}")
+    return statuses
+
+
+def _exit_code(statuses: list[str]) -> int:
+    if all(status in ("ok", "skipped") for status in statuses):
+        return OK
+    return SOME_FAILED if "ok" in statuses else NOTHING_SUCCEEDED
+
+
+@app.command()
+def env(device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu") -> None:
+    """Show what identifies this machine and software in every record."""
+    from .env import describe
+
+    if device not in ("cpu", "cuda"):
+        raise UsageError(f"--device: {device!r} is neither cpu nor cuda")
+    typer.echo(json.dumps(describe(device), indent=2))
+
+
+def main() -> None:
+    """Entry point: usage errors are one line and exit code 2, Ctrl-C keeps what is finished."""
+    try:
+        app()
+    except UsageError as error:
+        typer.echo(f"bench: {error}", err=True)
+        sys.exit(USAGE)
+    except KeyboardInterrupt:
+        typer.echo("bench: interrupted; what was finished is kept, the same command continues", err=True)
+        sys.exit(130)

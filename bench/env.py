@@ -1,0 +1,131 @@
+"""The environment: what hardware and software a number belongs to. No torch is imported for it.
+
+``env_id`` hashes identity alone (device, cores, versions), never host names, clocks or measurements: two equal
+machines share it, and a machine keeps it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+import subprocess
+import sys
+from datetime import UTC, datetime
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from .case import digest
+from .errors import UsageError
+
+_PACKAGES = ("torch", "torchvision", "numpy", "fvcore")
+_ROOT = Path(__file__).resolve().parent.parent
+
+# code that cannot change a measured number: figures and the command line
+_NOT_MEASURING = ("bench/report/", "bench/cli.py", "bench/sweeps/", "bench/__main__.py")
+
+
+@cache
+def identity(device: str) -> dict[str, Any]:
+    """What identifies this machine as a place to measure on ``device`` (``cpu`` or ``cuda``)."""
+    found: dict[str, Any] = {
+        "device": device,
+        "cpu_model": _cpu_model(),
+        "cores": psutil.cpu_count(logical=False) or os.cpu_count(),
+        "logical_cores": os.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30),
+        "os": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+    }
+    if device == "cuda":
+        found |= _cuda_identity()
+    return found
+
+
+def env_id(device: str) -> str:
+    """A readable name with the hash of ``identity``: device-model-cores-torch-hash."""
+    found = identity(device)
+    model = found["gpu_model"] if device == "cuda" else f"{found['cpu_model']} {found['cores']}c"
+    torch_version = (found["packages"]["torch"] or "none").split("+")[0]
+    slug = re.sub(r"[^a-z0-9.]+", "-", f"{device} {model} torch{torch_version}".lower()).strip("-")
+    return f"{slug}-{digest(found)[:8]}"
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
+
+
+def _cuda_identity() -> dict[str, Any]:
+    """GPU model, count and driver as the driver's own tool reports them."""
+    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader,nounits"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=30, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        raise UsageError(
+            "no CUDA device: this sweep needs an NVIDIA GPU with its driver (nvidia-smi lists none). "
+            "On this machine run the CPU sweep: make bench"
+        ) from None
+    gpus = [line.split(", ") for line in answer.strip().splitlines()]
+    if not gpus:
+        raise UsageError("no CUDA device: nvidia-smi lists none. On this machine run the CPU sweep: make bench")
+    name, driver, memory = gpus[0]
+    return {"gpu_model": name, "gpus": len(gpus), "driver": driver, "gpu_memory_mib": int(memory)}
+
+
+@cache
+def code_rev() -> str:
+    """Hash of the source that measures: all of phnn and of bench but its report and command line.
+
+    It follows the files, committed or not: an edited layer is measured again, an edited figure is not.
+    """
+    hasher = hashlib.sha256()
+    for package in ("bench", "phnn"):
+        for path in sorted((_ROOT / package).rglob("*.py")):
+            name = path.relative_to(_ROOT).as_posix()
+            if not name.startswith(_NOT_MEASURING):
+                hasher.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return hasher.hexdigest()[:12]
+
+
+def commit() -> str | None:
+    """The commit of the checkout that runs, ``+`` if files differ from it; None outside a checkout."""
+    if not (_ROOT / ".git").exists():
+        return None
+    try:
+        described = subprocess.run(
+            ["git", "-C", str(_ROOT), "describe", "--always", "--dirty=+", "--exclude=*"],
+            capture_output=True, text=True, timeout=30, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return described.stdout.strip()
+
+
+def describe(device: str) -> dict[str, Any]:
+    """Everything that is written beside a run's results."""
+    return {
+        "env_id": env_id(device),
+        "identity": identity(device),
+        "code_rev": code_rev(),
+        "commit": commit(),
+        "executable": f"{platform.python_implementation()} {sys.version.split()[0]}",
+        "described": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

@@ -1,0 +1,86 @@
+"""Operation counts: the cost model's, and two second opinions with what they did not count.
+
+``phnn.cost`` is the truth for our layers, FlopCounterMode on meta tensors for all other operators. fvcore and
+FlopCounterMode on the whole are metrics of their own: they miss operators, and both miss different ones.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
+
+from phnn.cost import Cost
+
+from ..subject import Subject
+
+
+def costs(subject: Subject) -> Cost:
+    """Multiply-adds of one forward call: our layers by the cost model, the rest by FlopCounterMode.
+
+    subject must be on the meta device.
+    """
+    module = subject.module
+    total = Cost()
+    ours: set[str] = set()
+    handles = []
+
+    def count(layer: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        nonlocal total
+        total += layer.cost(inputs[0], output)
+
+    for name, layer in module.named_modules():
+        if hasattr(layer, "cost"):
+            ours.add(f"{type(module).__name__}.{name}" if name else type(module).__name__)
+            handles.append(layer.register_forward_hook(count))
+    counter = FlopCounterMode(display=False)
+    try:
+        with counter, torch.no_grad():
+            module(*subject.inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    by_module = {name: sum(ops.values()) for name, ops in counter.get_flop_counts().items()}
+    others = (by_module.get("Global", 0) - sum(by_module.get(name, 0) for name in ours)) // 2
+    return total + Cost(macs=others, macs_dense=others)
+
+
+class _Uncounted(TorchDispatchMode):
+    """Tallies the operators that FlopCounterMode has no formula for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operators: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        packet = func._overloadpacket
+        # views compute nothing, and the profiler's own marks are no operators
+        if func.namespace == "aten" and packet not in flop_registry and not func.is_view:
+            self.operators[str(packet)] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def flops_torch(call: Callable[[], Any]) -> tuple[int, dict[str, int]]:
+    """FlopCounterMode's FLOP of one call, and how often each operator ran that it does not count."""
+    uncounted = _Uncounted()
+    counter = FlopCounterMode(display=False)
+    with counter, uncounted:
+        call()
+    return counter.get_total_flops(), dict(sorted(uncounted.operators.items()))
+
+
+def macs_fvcore(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[int, dict[str, int]]:
+    """fvcore's MACs of one forward call, and the operators that it does not count.
+
+    Raises ImportError where fvcore is not installed.
+    """
+    from fvcore.nn import FlopCountAnalysis
+
+    analysis = FlopCountAnalysis(module, inputs)
+    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
+    return int(analysis.total()), dict(sorted(analysis.unsupported_ops().items()))

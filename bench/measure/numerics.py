@@ -1,0 +1,44 @@
+"""Is the answer right? The relative error of what a case computes, against float64 along the plainest path."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ..subject import Subject, phase_call
+
+
+def numeric_error(subject: Subject) -> float:
+    """||y - y64|| / ||y64|| of one call: of the output in inference, of all gradients when training.
+
+    The reference has the same parameters and inputs, in float64, through naive sums of Kronecker products.
+    """
+    exact = _reference(subject)
+    pairs = [(subject.call(), exact.call())]
+    if subject.case.phase != "infer":
+        named = zip(_gradients(subject), _gradients(exact), strict=True)
+        pairs = [(mine, reference) for mine, reference in named]
+    difference = sum(float((mine.double() - reference).square().sum()) for mine, reference in pairs)
+    scale = sum(float(reference.square().sum()) for _, reference in pairs)
+    return math.sqrt(difference / scale) if scale else math.sqrt(difference)
+
+
+def _reference(subject: Subject) -> Subject:
+    module = copy.deepcopy(subject.module).double()
+    for layer in module.modules():
+        if hasattr(layer, "path_built"):
+            layer.path = "kron"  # type: ignore[assignment]
+    inputs = tuple(x.detach().double() for x in subject.inputs)
+    case = replace(subject.case, dtype="float64")
+    return Subject(case, module, inputs, phase_call(case, module, inputs))
+
+
+def _gradients(subject: Subject) -> list[Tensor]:
+    tensors = [*subject.module.parameters(), *subject.inputs]
+    gradients = [t.grad for t in tensors if t.requires_grad]
+    assert all(g is not None for g in gradients), f"{subject.case.name}: a parameter received no gradient"
+    return [g.detach().clone() if isinstance(g, torch.Tensor) else torch.empty(0) for g in gradients]

@@ -1,0 +1,41 @@
+"""The table of metrics: name, SI unit, which way is better, what it means, and which task yields it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One measured quantity. better: ``lower`` or ``higher``; task: ``timing``, ``static`` or ``training``."""
+
+    name: str
+    unit: str
+    better: str
+    task: str
+    doc: str
+
+
+_TABLE = (
+    Metric("params", "1", "lower", "static", "trainable parameters"),
+    Metric("macs", "MAC", "lower", "static", "multiply-adds of one forward call, by the path that runs"),
+    Metric("macs_dense", "MAC", "lower", "static", "multiply-adds of the real layers of the same widths"),
+    Metric("macs_weight_build", "MAC", "lower", "static", "multiply-adds that build the weights, once a build"),
+    Metric("macs_fvcore", "MAC", "lower", "static", "fvcore's count of one forward call that builds its weights"),
+    Metric("flops_torch", "FLOP", "lower", "static", "FlopCounterMode's count of one call of the phase"),
+    Metric("weight_bytes", "B", "lower", "static", "parameters and buffers"),
+    Metric("peak_bytes", "B", "lower", "static", "largest total of live allocations during one call of the phase"),
+    Metric("numeric_error", "1", "lower", "static", "||y - y64|| / ||y64|| against float64; gradients when training"),
+    Metric("latency", "s", "lower", "timing", "one call of the phase"),
+    Metric("latency_ratio", "1", "lower", "timing", "latency over the baseline's of the same round"),
+    Metric("accuracy", "1", "higher", "training", "share of the test images that are classified right"),
+    Metric("train_loss", "1", "lower", "training", "mean cross-entropy over the last epoch"),
+    Metric("train_time", "s", "lower", "training", "wall time of the training loop"),
+)
+
+METRICS = {metric.name: metric for metric in _TABLE}
+
+
+def of_task(kind: str) -> list[str]:
+    """The names of the metrics that a task of this kind yields."""
+    return [metric.name for metric in _TABLE if metric.task == kind]

@@ -1,0 +1,152 @@
+"""Running a sweep: which tasks are still to be done, in which order, and what to say meanwhile.
+
+Static and training tasks share the cores, a thread each; a timing task has the machine to itself.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from . import env, protocol
+from .case import Planned, Task, tasks
+from .launch.local import Worker
+from .metrics import METRICS
+from .store import Store
+from .sweep import Sweep
+
+
+class Progress(Protocol):
+    """What is told while a sweep runs."""
+
+    def start(self, total: int, done: int) -> None: ...
+    def begin(self, task: Task) -> None: ...
+    def end(self, task: Task, seconds: float, problems: Sequence[str]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did: tasks measured now, tasks found done, and how many of the measured ones failed in a case."""
+
+    measured: int
+    resumed: int
+    failed: int
+
+
+def plan_lines(planned: Sequence[Planned]) -> list[dict[str, Any]]:
+    """Planned cases as lines of the store."""
+    return [
+        {
+            "case": p.case.factors,
+            "metrics": sorted(p.metrics),
+            "skipped": p.skipped,
+            "controlled": p.controlled.factors if p.controlled else None,
+        }
+        for p in planned
+    ]
+
+
+@dataclass(frozen=True)
+class _Runner:
+    """One run of a sweep: how a task becomes a line of the store."""
+
+    sweep: Sweep
+    store: Store
+    progress: Progress
+    measure: Callable[[str, protocol.Request], protocol.Reply]
+    identity: dict[str, Any]
+    data_root: str | None
+
+    def line_of(self, task: Task) -> tuple[Task, dict[str, Any]]:
+        """Measure a task."""
+        request = protocol.Request.of(task, self.sweep.device, _threads(task), self.sweep.protocol, self.data_root)
+        started, begun = datetime.now(UTC), time.perf_counter()
+        self.progress.begin(task)
+        reply = self.measure(task.id, request)
+        return task, {
+            **self.identity,
+            "task_id": task.id,
+            "kind": task.kind,
+            "repetition": task.repetition,
+            "siblings": self.sweep.protocol.processes if task.kind == "timing" else 1,
+            "started": started.isoformat(timespec="seconds"),
+            "wall": round(time.perf_counter() - begun, 3),
+            "results": [result.model_dump() for result in reply.results],
+        }
+
+    def keep(self, task: Task, line: dict[str, Any]) -> bool:
+        """Store a finished task; True if a case of it failed."""
+        self.store.add_task(line)
+        problems = [result["reason"] for result in line["results"] if result["status"] != "ok"]
+        self.progress.end(task, line["wall"], problems)
+        return bool(problems)
+
+    def side_by_side(self, tasks: Sequence[Task], workers: int) -> int:
+        """Tasks that may share the machine; the number that failed."""
+        failed = 0
+        with ThreadPoolExecutor(max_workers=workers) as pool:
+            pending = {pool.submit(self.line_of, task) for task in tasks}
+            try:
+                while pending:
+                    ready, pending = wait(pending, return_when=FIRST_COMPLETED)
+                    failed += sum(self.keep(*future.result()) for future in ready)
+            except BaseException:
+                for future in pending:
+                    future.cancel()
+                raise
+        return failed
+
+    def one_by_one(self, tasks: Sequence[Task]) -> int:
+        """Tasks that need the machine to themselves; the number that failed."""
+        return sum(self.keep(*self.line_of(task)) for task in tasks)
+
+
+def _threads(task: Task) -> int:
+    """All physical cores for what is timed, unless its cases ask for a number; one for what shares the machine."""
+    if task.kind != "timing":
+        return 1
+    return task.cases[0].threads or env.identity("cpu")["cores"]
+
+
+def run(
+    sweep: Sweep,
+    planned: Sequence[Planned],
+    store: Store,
+    progress: Progress,
+    data_root: Path | None = None,
+    measure: Callable[[str, protocol.Request], protocol.Reply] | None = None,
+) -> Summary:
+    """Measure what the store does not hold yet; every finished task is in the store before the next one starts.
+
+    A task is done if a line with the same task, env, code and protocol holds results that are all ok or wrong;
+    failures are measured again.
+    """
+    identity = {
+        "env_id": env.env_id(sweep.device),
+        "code_rev": env.code_rev(),
+        "protocol_version": protocol.VERSION,
+    }
+    store.add_plan(plan_lines(planned))
+    wanted = tasks(planned, sweep.protocol.processes, {name: metric.task for name, metric in METRICS.items()})
+    finished = {line["task_id"] for line in store.tasks() if _is_done(line, identity)}
+    left = [task for task in wanted if task.id not in finished]
+    progress.start(len(wanted), len(wanted) - len(left))
+    root = str(data_root.resolve()) if data_root else None
+    measure = measure or Worker(store.folder / "logs").measure
+    runner = _Runner(sweep, store, progress, measure, identity, root)
+    # a GPU serves one process at a time, whatever is measured
+    workers = (os.cpu_count() or 1) if sweep.device == "cpu" else 1
+    failed = runner.side_by_side([task for task in left if task.kind != "timing"], workers)
+    failed += runner.one_by_one([task for task in left if task.kind == "timing"])
+    return Summary(measured=len(left), resumed=len(wanted) - len(left), failed=failed)
+
+
+def _is_done(line: Mapping[str, Any], identity: Mapping[str, Any]) -> bool:
+    same = all(line[key] == value for key, value in identity.items())
+    return same and all(result["status"] in ("ok", "wrong") for result in line["results"])

@@ -1,0 +1,1 @@
+"""Accuracy: data, recipes and training."""

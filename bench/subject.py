@@ -1,0 +1,131 @@
+"""From a case to what is run: the module, its inputs, and one call of the case's phase."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from phnn.registry import find
+
+from .case import Case
+
+_MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+
+# how far a slim control's parameter count may be from that of the case that it controls
+SLIM_TOLERANCE = 0.02
+
+
+@dataclass
+class Subject:
+    """A case as built: ``call`` runs one forward, forward and backward, or training step on fixed inputs."""
+
+    case: Case
+    module: nn.Module
+    inputs: tuple[Tensor, ...]
+    call: Callable[[], Any]
+
+    @property
+    def path_built(self) -> str:
+        """The path that the layers ran, ``+`` between several, ``torch`` where there is no layer of ours."""
+        built = {str(path) for m in self.module.modules() if (path := getattr(m, "path_built", None))}
+        return "+".join(sorted(built)) or "torch"
+
+
+def build_module(case: Case, device: str, controlled: Case | None = None) -> nn.Module:
+    """The module of a case; ``controlled`` is the case that a slim control controls."""
+    if case.control != "none":
+        assert controlled is not None, f"{case.name} needs the case that it controls"
+        case = replace(case, shape=_with(case, width_scale=slim_scale(controlled)))
+    arguments: dict[str, Any] = {"algebra": case.algebra, "device": device, "dtype": getattr(torch, case.dtype)}
+    if case.algebra == "ph":
+        arguments["n"] = case.n
+    if case.path != "none":
+        arguments["path"] = case.path
+    return find(case.subject).build(dict(case.shape), **arguments)
+
+
+def build(case: Case, device: str, controlled: Case | None = None) -> Subject:
+    """Module, inputs and call of a case, all from the seed of the case."""
+    torch.manual_seed(case.seed)
+    layout = _MEMORY_FORMATS[case.memory_format]
+    module = build_module(case, device, controlled).to(memory_format=layout)
+    inputs = find(case.subject).example_inputs(dict(case.shape), device=device, dtype=getattr(torch, case.dtype))
+    if case.memory_format == "channels_last":
+        inputs = tuple(x.to(memory_format=layout) for x in inputs)
+    return Subject(case, module, inputs, phase_call(case, module, inputs))
+
+
+def _with(case: Case, **changes: Any) -> tuple[tuple[str, Any], ...]:
+    return tuple(sorted({**dict(case.shape), **changes}.items()))
+
+
+def phase_call(case: Case, module: nn.Module, inputs: tuple[Tensor, ...]) -> Callable[[], Any]:
+    """One call of the case's phase: the forward pass, forward and backward, or a whole training step."""
+    if case.phase in ("infer", "none"):
+        module.eval()
+
+        def infer() -> Tensor:
+            with torch.inference_mode():
+                return module(*inputs)
+
+        return infer
+
+    module.train()
+    if case.kind == "layer":  # inside a net a layer passes its gradient on; a whole net's input is data
+        for x in inputs:
+            x.requires_grad_(True)
+
+    def forward_backward() -> Tensor:
+        for tensor in (*module.parameters(), *inputs):
+            tensor.grad = None
+        y = module(*inputs)
+        # a loss whose gradient is dense and not constant, and that costs next to nothing
+        (y.square().sum() / y.numel()).backward()
+        return y
+
+    if case.phase == "forward_backward":
+        return forward_backward
+
+    optimizer = torch.optim.SGD(module.parameters(), lr=1e-6, momentum=0.9)
+
+    def train_step() -> Tensor:
+        y = forward_backward()
+        optimizer.step()
+        return y
+
+    return train_step
+
+
+def count_params(module: nn.Module) -> int:
+    """The number of trainable parameters, shared ones once."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+
+def slim_scale(controlled: Case) -> float:
+    """The factor on a real net's widths that brings its parameter count nearest to that of ``controlled``.
+
+    Raises ValueError if no integer widths come within SLIM_TOLERANCE.
+    """
+    target = count_params(build_module(controlled, "meta"))
+
+    def params(scale: float) -> int:
+        real = replace(controlled, algebra="real", n=1, path="none", shape=_with(controlled, width_scale=scale))
+        return count_params(build_module(real, "meta"))
+
+    low, high = 0.0, dict(controlled.shape)["width_scale"]
+    if params(high) <= target:
+        return high
+    for _ in range(24):  # widths are rounded, so the count is a staircase: bisect to the step that crosses the target
+        middle = (low + high) / 2
+        low, high = (middle, high) if params(middle) < target else (low, middle)
+    best = min((low, high), key=lambda scale: abs(params(scale) - target))
+    if abs(params(best) - target) > SLIM_TOLERANCE * target:
+        raise ValueError(
+            f"no real net of integer widths comes within {SLIM_TOLERANCE:.0%} of {target} parameters: "
+            f"the nearest has {params(best)}"
+        )
+    return best

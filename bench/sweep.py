@@ -1,0 +1,255 @@
+"""A sweep: a TOML file of typed axes, checked, then multiplied out into cases. No torch.
+
+Whatever is wrong in the file is a UsageError of one line that names the key and what it may be.
+"""
+
+from __future__ import annotations
+
+import itertools
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from phnn.algebras import algebra as find_algebra
+from phnn.algebras import near_matches
+from phnn.cost import PATHS
+from phnn.registry import Spec, find
+from phnn.tolerances import dtypes
+
+from .case import Case, Planned
+from .errors import UsageError
+from .metrics import METRICS
+from .study.catalog import DATA
+from .study.recipe import Recipe
+
+# the execution factors and the values that this harness can measure
+FACTOR_VALUES: dict[str, tuple[str, ...]] = {
+    "phase": ("infer", "forward_backward", "train_step"),
+    "timer": ("host_warm",),
+    "compile": ("none",),
+    "dtype": tuple(dtypes()),
+    "precision": ("none",),
+    "path": ("auto", *PATHS),
+    "memory_format": ("contiguous", "channels_last"),
+    "data": tuple(DATA),
+}
+_OTHER_AXES = ("algebra", "n", "threads", "seed")
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Protocol(_Strict):
+    """How a sweep is timed.
+
+    processes: fresh processes that repeat each timing task; precision: relative half-width of the median's interval
+    at which a process stops; budget: seconds that a process may measure; min_block: seconds that a block lasts at
+    least; timeout: seconds after which a task is killed.
+    """
+
+    processes: int = Field(default=5, ge=2)
+    precision: float = Field(default=0.01, gt=0)
+    budget: float = Field(default=10.0, gt=0)
+    min_block: float = Field(default=1e-3, gt=0)
+    timeout: float = Field(default=900.0, gt=0)
+
+
+class Entry(_Strict):
+    """One product of axes: every combination of the axes' values is a case of each subject."""
+
+    subject: str | list[str]
+    metrics: list[str] = Field(min_length=1)
+    axes: dict[str, Any] = {}
+    controls: list[Literal["slim"]] = []
+    recipe: Recipe | None = None
+
+
+class Sweep(_Strict):
+    """A sweep file. device: the kind of hardware that it is meant for."""
+
+    format: Literal[1] = Field(alias="schema")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    title: str
+    analysis: str = ""
+    device: Literal["cpu", "cuda"] = "cpu"
+    protocol: Protocol = Protocol()
+    cases: list[Entry] = Field(min_length=1)
+
+
+def load(path: Path) -> Sweep:
+    """Read and check a sweep file."""
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"no sweep file {path}: the project's own are in bench/sweeps/") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{path} is not valid TOML: {error}") from None
+    try:
+        return Sweep.model_validate(data)
+    except ValidationError as error:
+        raise UsageError(f"{path}: {_first_error(error)}") from None
+
+
+def _first_error(error: ValidationError) -> str:
+    first, *rest = error.errors(include_url=False, include_context=False)
+    where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).removeprefix(".")
+    message = first["msg"]
+    if first["type"] == "extra_forbidden":
+        message = "is no key of a sweep" + near_matches(str(first["loc"][-1]), _keys_beside(first["loc"]))
+    more = f" (and {len(rest)} more)" if rest else ""
+    return f"{where}: {message}{more}"
+
+
+def _keys_beside(loc: Sequence[int | str]) -> list[str]:
+    parents: dict[int | str, type[BaseModel]] = {"protocol": Protocol, "cases": Entry, "recipe": Recipe}
+    model = next((parents[part] for part in reversed(loc[:-1]) if part in parents), Sweep)
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def expand(sweep: Sweep, data: str | None = None) -> list[Planned]:
+    """All cases of a sweep, each once, skipped ones with the reason; ``data`` replaces every entry's data axis."""
+    planned: dict[str, Planned] = {}
+    for index, entry in enumerate(sweep.cases):
+        where = f"cases[{index}]"
+        for name in entry.metrics:
+            if name not in METRICS:
+                raise UsageError(f"{where}.metrics: unknown metric {name!r}{near_matches(name, list(METRICS))}")
+        for subject in [entry.subject] if isinstance(entry.subject, str) else entry.subject:
+            try:
+                spec = find(subject)
+            except ValueError as error:
+                raise UsageError(f"{where}.subject: {error}") from None
+            for new in _entry_cases(entry, spec, where, data):
+                old = planned.get(new.case.id, new)
+                metrics = old.metrics | new.metrics
+                planned[new.case.id] = Planned(new.case, metrics, new.skipped, new.controlled)
+    if not planned:
+        raise UsageError(f"sweep {sweep.name!r} expands to no case: an axis is empty; give it at least one value")
+    return list(planned.values())
+
+
+def _entry_cases(entry: Entry, spec: Spec, where: str, data: str | None) -> Iterator[Planned]:
+    axes = {name: _values(name, value, spec, f"{where}.axes.{name}") for name, value in entry.axes.items()}
+    trains = any(METRICS[m].task == "training" for m in entry.metrics)
+    if trains != bool(axes.get("data")):
+        need = "needs an axis data" if trains else "has an axis data but no metric of training"
+        raise UsageError(f"{where}: {need}; data is one of {', '.join(DATA)}")
+    if trains and spec.kind != "model":
+        raise UsageError(f"{where}.subject: {spec.name!r} is a layer; accuracy is measured on a model")
+    if trains and (strange := sorted(m for m in entry.metrics if m not in _TRAINING_METRICS)):
+        raise UsageError(
+            f"{where}.metrics: {strange[0]!r} is not measured in training: give it an entry without data"
+        )
+    if trains and data:
+        axes["data"] = [data]
+    metrics = frozenset(entry.metrics)
+    for values in itertools.product(*axes.values()):
+        chosen = dict(zip(axes, values, strict=True))
+        planned = _case(chosen, spec, entry, where, metrics)
+        yield planned
+        if "slim" in entry.controls and planned.case.algebra != "real" and planned.skipped is None:
+            yield Planned(planned.case.slim_control(), metrics, controlled=planned.case)
+
+
+_TRAINING_METRICS = ("accuracy", "train_loss", "train_time", "params")
+
+
+def _values(name: str, value: Any, spec: Spec, where: str) -> list[Any]:
+    """The checked values of one axis."""
+    known = [*_OTHER_AXES, *FACTOR_VALUES, *spec.shape]
+    if name not in known:
+        raise UsageError(f"{where}: {spec.name!r} has no such axis{near_matches(name, known)}")
+    values = value if isinstance(value, list) else [value]
+    for item in values:
+        if problem := _value_problem(name, item, spec):
+            raise UsageError(f"{where}: {problem}")
+    return values
+
+
+def _value_problem(name: str, value: Any, spec: Spec) -> str | None:
+    if name == "algebra":
+        try:
+            find_algebra(value if isinstance(value, str) else repr(value), 1 if value == "ph" else None)
+        except ValueError as error:
+            return str(error)
+        return None
+    if name in FACTOR_VALUES:
+        allowed = FACTOR_VALUES[name]
+        return None if value in allowed else f"{value!r} is none of {', '.join(allowed)}"
+    if name in ("n", "threads", "seed"):
+        least = 1 if name == "n" else 0
+        return None if _whole(value) and value >= least else f"{value!r} is no whole number from {least} up"
+    default = spec.shape[name]
+    if isinstance(default, float):
+        good = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+        return None if good else f"{value!r} is no positive number"
+    if name == "widths":
+        return None if isinstance(value, str) else f"{value!r} is not of the form '16-32-64'"
+    return None if _whole(value) and value >= 1 else f"{value!r} is no whole number from 1 up"
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _case(chosen: Mapping[str, Any], spec: Spec, entry: Entry, where: str, metrics: frozenset[str]) -> Planned:
+    """One combination, with every factor that the subject does not take collapsed to its default."""
+    factors = {key: value for key, value in chosen.items() if key in FACTOR_VALUES or key in ("threads", "seed")}
+    shape = {**spec.shape, **{key: value for key, value in chosen.items() if key in spec.shape}}
+    name = chosen.get("algebra", "real")
+    n = chosen.get("n")
+    if name == "ph" and n is None:
+        raise UsageError(f"{where}.axes: algebra 'ph' needs an axis n, for example n = [2, 4]")
+    algebra = find_algebra(name, n if name == "ph" else None)
+    if algebra.name == "real":
+        factors["path"] = "none"
+    recipe: tuple[tuple[str, Any], ...] = ()
+    if data := factors.get("data"):
+        recipe = tuple(sorted((entry.recipe or Recipe()).model_dump().items()))
+        shape |= DATA[data].shape | {"batch": dict(recipe)["batch_size"]}
+        factors |= {"phase": "none", "timer": "none"}
+    else:
+        factors.pop("seed", None)
+    if len(spec.input_shape(shape)) != 4:
+        factors.pop("memory_format", None)
+    case = Case(spec.name, spec.kind, algebra.name, algebra.n, tuple(sorted(shape.items())), recipe=recipe, **factors)
+    return Planned(case, metrics, skipped=spec.constraints(algebra, shape))
+
+
+def select(planned: Sequence[Planned], filters: Sequence[str]) -> list[Planned]:
+    """The cases that match every ``key=value`` filter (commas: any of them), with the baselines of their groups.
+
+    A key is a factor or a shape axis. Raises UsageError for a key that no case has and for an empty selection.
+    """
+    wanted = [_parse_filter(text) for text in filters]
+    for key, _ in wanted:
+        keys = sorted({k for p in planned for k in _flat(p.case)})
+        if key not in keys:
+            raise UsageError(f"--filter {key}=…: no case has a factor {key!r}{near_matches(key, keys)}")
+    kept = [p for p in planned if all(str(_flat(p.case).get(key)) in values for key, values in wanted)]
+    if not kept:
+        raise UsageError(f"no case matches {' '.join(f'--filter {text}' for text in filters)}: see bench list")
+    groups = {p.case.group_id for p in kept}
+    return [p for p in planned if p in kept or (p.case.is_baseline and p.case.group_id in groups)]
+
+
+def _parse_filter(text: str) -> tuple[str, list[str]]:
+    key, sign, values = text.partition("=")
+    if not sign or not key or not values:
+        raise UsageError(f"--filter {text!r} is not of the form key=value, for example algebra=quaternion")
+    return key, values.split(",")
+
+
+def _flat(case: Case) -> dict[str, Any]:
+    return {**case.factors, **dict(case.shape)}
+
+
+def own_sweeps() -> list[Path]:
+    """The sweep files that come with the project."""
+    return sorted((Path(__file__).parent / "sweeps").glob("*.toml"))

@@ -1,0 +1,69 @@
+"""Puts the numbers and figures of results/reference/ into README and docs, so that none is typed by hand.
+
+    <!-- table: SWEEP HEADING -->   … <!-- end -->    a section of that sweep's summary.md
+    <!-- figure: SWEEP NAME -->     … <!-- end -->    one of its figures
+
+``make docs-figures`` runs it; ``--check`` only says whether anything would change.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+REFERENCE = ROOT / "results" / "reference"
+_BLOCK = re.compile(r"(<!-- (table|figure): (\S+) (.+?) -->\n).*?(<!-- end -->)", re.S)
+
+
+def folder_of(sweep: str) -> Path:
+    """The reference folder of a sweep; the CPU's where there are several."""
+    found = sorted((REFERENCE / sweep).glob("*/table.csv"))
+    if not found:
+        sys.exit(f"no reference results of sweep {sweep!r} in {REFERENCE}")
+    return found[0].parent
+
+
+def table(sweep: str, heading: str) -> str:
+    """The section of a summary under ``heading``, without the heading."""
+    text = (folder_of(sweep) / "summary.md").read_text(encoding="utf-8")
+    sections = {part.partition("\n")[0].strip(): part.partition("\n")[2].strip() for part in text.split("### ")[1:]}
+    if heading not in sections:
+        sys.exit(f"{folder_of(sweep) / 'summary.md'} has no section {heading!r}: it has {', '.join(sections)}")
+    return sections[heading]
+
+
+def filled(path: Path) -> str:
+    """The text of a document with every block filled."""
+
+    def block(match: re.Match[str]) -> str:
+        begin, kind, sweep, name, end = match.groups()
+        if kind == "table":
+            return f"{begin}{table(sweep, name)}\n{end}"
+        image = os.path.relpath(folder_of(sweep) / "figures" / f"{name}.png", path.parent)
+        return f"{begin}![{name.replace('_', ' ')}]({image})\n{end}"
+
+    return _BLOCK.sub(block, path.read_text(encoding="utf-8"))
+
+
+def main(check: bool) -> None:
+    """Fill README.md and docs/*.md, or with ``check`` exit with 1 if one is not up to date."""
+    stale = [
+        path
+        for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+        if filled(path) != path.read_text(encoding="utf-8")
+    ]
+    if check:
+        sys.exit(
+            f"not up to date, run make docs-figures: {', '.join(str(p.relative_to(ROOT)) for p in stale)}"
+            if stale
+            else 0
+        )
+    for path in stale:
+        path.write_text(filled(path), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(check="--check" in sys.argv[1:])

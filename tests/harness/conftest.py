@@ -1,0 +1,50 @@
+"""Small sweeps and finished tasks made by hand, so that the harness is tested without measuring."""
+
+import pytest
+
+from bench import sweep as sweeps
+
+TINY = """
+schema = 1
+name = "tiny"
+title = "a test"
+[protocol]
+processes = 2
+budget = 0.05
+precision = 0.5
+timeout = 120
+[[cases]]
+subject = "linear"
+metrics = ["params", "latency", "latency_ratio"]
+[cases.axes]
+algebra = ["real", "quaternion", "ph"]
+n = [2, 4]
+channels = 8
+batch = 2
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """A sweep of four cases: its path and its text, to be edited."""
+    path = tmp_path / "tiny.toml"
+    path.write_text(TINY)
+    return path
+
+
+@pytest.fixture
+def planned(tiny):
+    return sweeps.expand(sweeps.load(tiny))
+
+
+@pytest.fixture
+def edited(tiny):
+    """Write the tiny sweep with one text replaced by another, and give its path."""
+
+    def edit(old: str, new: str):
+        text = tiny.read_text()
+        assert old in text, f"the tiny sweep has no {old!r}"
+        tiny.write_text(text.replace(old, new))
+        return tiny
+
+    return edit

@@ -1,0 +1,176 @@
+"""Each metric against a count or a computation done by hand."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+import phnn
+from bench.case import Case
+from bench.measure import flops, memory, numerics, params
+from bench.subject import SLIM_TOLERANCE, build, build_module, count_params, slim_scale
+from phnn.registry import find
+from phnn.tolerances import tolerance
+
+
+def case(subject, algebra, n=1, phase="infer", path="auto", dtype="float32", **shape):
+    spec = find(subject)
+    path = "none" if algebra == "real" else path
+    full = tuple(sorted({**spec.shape, **shape}.items()))
+    return Case(subject, spec.kind, algebra, n, full, phase=phase, path=path, dtype=dtype)
+
+
+LINEAR = {"batch": 16, "channels": 32, "out_channels": 64}
+CONV = {"batch": 2, "channels": 8, "out_channels": 16, "size": 6}
+LINEAR_MACS, CONV_MACS = 16 * 32 * 64, 2 * 36 * 8 * 16 * 9
+
+
+@pytest.mark.parametrize(
+    ("subject", "shape", "dense", "weight"),
+    [("linear", LINEAR, LINEAR_MACS, 32 * 64), ("conv2d", CONV, CONV_MACS, 8 * 16 * 9)],
+)
+@pytest.mark.parametrize(("algebra", "n"), [("real", 1), ("quaternion", 4), ("ph", 2)])
+def test_macs_are_those_counted_by_hand(subject, shape, dense, weight, algebra, n):
+    cost = flops.costs(build(case(subject, algebra, n, **shape), "meta"))
+    build_macs = 0 if algebra == "real" else n * weight
+    assert (cost.macs, cost.macs_dense, cost.macs_weight_build) == (dense, dense, build_macs)
+
+
+@pytest.mark.parametrize(("algebra", "n"), [("real", 1), ("quaternion", 4)])
+def test_three_counters_agree_where_all_can_count(algebra, n):
+    """Cost model, FlopCounterMode and fvcore, on a layer whose weight is one matrix product."""
+    subject = case("linear", algebra, n, **LINEAR)
+    cost = flops.costs(build(subject, "meta"))
+    with_build = cost.macs + cost.macs_weight_build
+    assert flops.flops_torch(build(subject, "meta").call)[0] == 2 * with_build
+    built = build(subject, "cpu")
+    assert flops.macs_fvcore(built.module, built.inputs)[0] == pytest.approx(with_build, rel=1e-3)
+
+
+def test_training_counts_three_times_the_forward():
+    forward, _ = flops.flops_torch(build(case("linear", "real", **LINEAR), "meta").call)
+    both, _ = flops.flops_torch(build(case("linear", "real", phase="forward_backward", **LINEAR), "meta").call)
+    assert both == 3 * forward
+
+
+def test_what_a_counter_leaves_out_is_said():
+    _, uncounted = flops.flops_torch(build(case("resnet8", "real", batch=1), "meta").call)
+    assert "aten.relu_" in uncounted
+    assert not any("convolution" in name or "view" in name for name in uncounted)
+
+
+def test_a_nets_dense_macs_are_the_real_nets():
+    real = flops.costs(build(case("resnet18", "real", batch=1, in_channels=4), "meta"))
+    quaternion = flops.costs(build(case("resnet18", "quaternion", 4, batch=1, in_channels=4), "meta"))
+    assert real.macs == real.macs_dense == quaternion.macs_dense
+    assert real.macs_weight_build == 0 < quaternion.macs_weight_build
+
+
+def test_params_and_bytes_count_shared_tensors_once():
+    module = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 4))
+    module[1].weight = module[0].weight
+    assert params.params(module) == 16 + 4 + 4
+    assert params.weight_bytes(module) == 4 * (16 + 4 + 4)
+
+
+def peak(subject):
+    return memory.peak_bytes(lambda: build(subject, "cpu"), "cpu")
+
+
+def test_peak_memory_of_inference_is_weights_inputs_and_outputs_to_the_byte():
+    """Outputs of one call are freed before the next: weight, bias, input and output are all that lives."""
+    expected = 4 * (32 * 64 + 64 + 16 * 32 + 16 * 64)
+    assert peak(case("linear", "real", **LINEAR)) == expected
+
+
+@pytest.mark.parametrize("phase", ["infer", "train_step"])
+def test_peak_memory_repeats_to_the_byte(phase):
+    subject = case("conv2d", "quaternion", 4, phase=phase, **CONV)
+    assert peak(subject) == peak(subject)
+
+
+def test_training_takes_more_memory_than_inference():
+    assert peak(case("resnet8", "real", phase="train_step", batch=2)) > 2 * peak(case("resnet8", "real", batch=2))
+
+
+@pytest.mark.parametrize("phase", ["infer", "forward_backward", "train_step"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
+@pytest.mark.parametrize(("algebra", "n"), [("real", 1), ("quaternion", 4), ("ph", 2)])
+def test_the_numeric_error_of_a_right_layer_is_within_its_tolerance(algebra, n, dtype, phase):
+    error = numerics.numeric_error(build(case("conv2d", algebra, n, phase=phase, dtype=dtype, **CONV), "cpu"))
+    assert 0 <= error <= tolerance(dtype)
+    assert dtype == "float64" or error > 0, "an error of exactly zero would mean that nothing was compared"
+
+
+@pytest.mark.parametrize("phase", ["infer", "train_step"])
+def test_a_wrong_layer_is_found_wrong(phase, monkeypatch):
+    """A weight that is off by a thousandth in one block of sixteen."""
+    from phnn import functional
+
+    right = functional._weight_by_product
+
+    def wrong(A, F, groups):
+        W = right(A, F, groups)
+        return W + torch.nn.functional.pad(
+            1e-3 * W[:2, :2], (0, 0) * (W.dim() - 2) + (0, W.shape[1] - 2, 0, W.shape[0] - 2)
+        )
+
+    monkeypatch.setattr(functional, "_weight_by_product", wrong)
+    error = numerics.numeric_error(build(case("conv2d", "quaternion", 4, phase=phase, **CONV), "cpu"))
+    assert error > tolerance("float32")
+
+
+@pytest.mark.parametrize("phase", ["infer", "train_step"])
+def test_the_numeric_error_of_a_right_net_is_within_its_tolerance(phase):
+    error = numerics.numeric_error(build(case("resnet20", "quaternion", 4, phase=phase, batch=4), "cpu"))
+    assert 0 < error <= tolerance("float32", "model", "output" if phase == "infer" else "gradient")
+
+
+def test_what_was_built_is_read_back():
+    for path, expected in (("kron", "kron"), ("auto", "dense")):
+        subject = build(case("linear", "quaternion", 4, path=path), "cpu")
+        subject.call()
+        assert subject.path_built == expected
+    assert build(case("linear", "real"), "cpu").path_built == "torch"
+
+
+def test_phases_do_what_they_are_called():
+    def changed(phase):
+        subject = build(case("linear", "quaternion", 4, phase=phase), "cpu")
+        before = subject.module.F.detach().clone()
+        subject.call()
+        return subject.module.F.grad is not None, not torch.equal(before, subject.module.F)
+
+    assert changed("infer") == (False, False)
+    assert changed("forward_backward") == (True, False)
+    assert changed("train_step") == (True, True)
+
+
+def test_channels_last_reaches_weights_and_inputs():
+    subject = build(replace(case("conv2d", "real", **CONV), memory_format="channels_last"), "cpu")
+    assert subject.inputs[0].is_contiguous(memory_format=torch.channels_last)
+    assert subject.module.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("model", ["resnet8", "resnet20", "resnet18"])
+@pytest.mark.parametrize(("algebra", "n"), [("quaternion", 4), ("ph", 2), ("ph", 4)])
+def test_a_slim_control_has_the_parameters_of_what_it_controls(model, algebra, n):
+    controlled = case(model, algebra, n, in_channels=1, size=8)
+    target = count_params(build_module(controlled, "meta"))
+    slim = count_params(build_module(controlled.slim_control(), "meta", controlled))
+    assert abs(slim - target) <= SLIM_TOLERANCE * target
+    assert 0 < slim_scale(controlled) < 1
+
+
+def test_a_slim_control_that_cannot_be_is_refused():
+    """A first stage of one channel has no step small enough to come within two per cent."""
+    controlled = case("resnet8", "ph", 2, widths="2-2-2")
+    with pytest.raises(ValueError, match="no real net of integer widths comes within 2%"):
+        slim_scale(controlled)
+
+
+def test_the_same_seed_builds_the_same_subject():
+    first, second = (build(case("linear", "ph", 2), "cpu") for _ in range(2))
+    assert torch.equal(first.module.F, second.module.F)
+    assert torch.equal(first.inputs[0], second.inputs[0])
+    assert isinstance(first.module, phnn.PHLinear)

@@ -1,0 +1,135 @@
+"""From finished tasks to rows, on tasks written by hand: no measuring, every status."""
+
+import json
+import math
+
+import pytest
+
+from bench.case import Planned
+from bench.records import COLUMNS, derive, variant
+from bench.run import plan_lines
+from bench.stats import log_interval
+
+
+def task(kind, results, task_id="t0", siblings=2, **identity):
+    return {
+        "task_id": task_id, "kind": kind, "repetition": 0, "siblings": siblings, "started": "2026-01-01T00:00:00+00:00",
+        "wall": 1.0, "results": results, "env_id": "cpu-x", "code_rev": "c1", "protocol_version": 1, **identity,
+    }  # fmt: skip
+
+
+def result(case, status="ok", **fields):
+    empty = {"reason": "", "path_built": "dense", "values": {}, "unsupported": {}, "seconds": [], "details": {}}
+    return {"case_id": case.id, "status": status, **empty, **fields}
+
+
+def timings(planned, *processes):
+    """A timing task for each process; a process is the seconds of each case's rounds."""
+    cases = [p.case for p in planned]
+    return [
+        task("timing", [result(c, seconds=s) for c, s in zip(cases, seconds, strict=True)], f"t{i}", len(processes))
+        for i, seconds in enumerate(processes)
+    ]
+
+
+def static(planned, **kwargs):
+    return [task("static", [result(p.case, values={"params": 7}, **kwargs)], f"s{p.case.id}", 1) for p in planned]
+
+
+def rows(planned, lines, metric):
+    return {r["variant"]: r for r in derive(plan_lines(planned), lines) if r["metric"] == metric}
+
+
+def test_latency_is_the_geometric_mean_of_process_medians(planned):
+    lines = timings(planned, [[1.0, 1.0, 9.0]] * 4, [[4.0, 4.0, 1.0]] * 4)
+    row = rows(planned, lines, "latency")["quaternion"]
+    expected = log_interval([1.0, 4.0])
+    assert (row["value"], row["lo"], row["hi"]) == pytest.approx((expected.value, expected.lo, expected.hi))
+    assert (row["samples"], row["processes"], row["unit"], row["marks"]) == (6, 2, "s", "noisy")
+
+
+def test_the_ratio_is_taken_round_by_round_so_that_drift_cancels(planned):
+    """The second process is ten times slower and drifts; the ratio is 2 in every round of both."""
+    first = [[1.0, 2.0], [2.0, 4.0], [1.0, 2.0], [1.0, 2.0]]
+    second = [[10.0, 30.0], [20.0, 60.0], [10.0, 30.0], [10.0, 30.0]]
+    row = rows(planned, timings(planned, first, second), "latency_ratio")
+    assert (row["quaternion"]["value"], row["quaternion"]["lo"]) == pytest.approx((2.0, 2.0))
+    assert row["real"]["value"] == 1.0
+    assert row["quaternion"]["baseline_id"] == planned[0].case.id
+
+
+def test_there_is_no_row_before_all_processes_are_in(planned):
+    lines = timings(planned, [[1.0]] * 4, [[1.0]] * 4)
+    assert rows(planned, lines[:1], "latency") == {}
+    assert len(rows(planned, lines, "latency")) == 4
+
+
+@pytest.mark.parametrize("status", ["oom", "timeout", "crashed", "error"])
+def test_a_failure_is_a_row_with_its_reason_never_a_hole(planned, status):
+    lines = timings(planned, [[1.0]] * 4, [[1.0]] * 4)
+    lines[1]["results"][1] = result(planned[1].case, status, reason="it broke")
+    found = rows(planned, lines, "latency")
+    assert len(found) == 4
+    assert (found["quaternion"]["status"], found["quaternion"]["reason"]) == (status, "it broke")
+    assert found["quaternion"]["value"] is None
+    assert found["ph n=2"]["status"] == "ok"
+
+
+def test_a_failed_baseline_takes_the_ratios_along_and_says_so(planned):
+    lines = timings(planned, [[1.0]] * 4, [[1.0]] * 4)
+    lines[0]["results"][0] = result(planned[0].case, "oom", reason="too big")
+    row = rows(planned, lines, "latency_ratio")["quaternion"]
+    assert (row["status"], row["reason"]) == ("oom", "the baseline: too big")
+    assert rows(planned, lines, "latency")["quaternion"]["status"] == "ok"
+
+
+def test_the_time_of_a_wrong_answer_is_not_published(planned):
+    planned = [Planned(p.case, p.metrics | {"numeric_error"}) for p in planned]
+    lines = timings(planned, [[1.0]] * 4, [[1.0]] * 4)
+    broken = planned[1].case
+    values = {"params": 7, "numeric_error": 0.5}
+    lines += [task("static", [result(p.case, values=values) for p in [planned[0]]], "s0", 1)]
+    lines += [task("static", [result(broken, "wrong", reason="error 0.5", values=values)], "s1", 1)]
+    latency = rows(planned, lines, "latency")["quaternion"]
+    assert (latency["status"], latency["value"]) == ("wrong", None)
+    error = rows(planned, lines, "numeric_error")["quaternion"]
+    assert (error["status"], error["value"]) == ("wrong", 0.5)
+    assert rows(planned, lines, "params")["quaternion"]["status"] == "ok"
+    assert rows(planned, lines, "latency")["real"]["status"] == "ok"
+
+
+def test_a_skipped_case_has_a_row_for_every_metric_with_the_reason(planned):
+    planned = [Planned(planned[1].case, planned[1].metrics, skipped="n does not fit")]
+    found = derive(plan_lines(planned), [])
+    assert {r["metric"] for r in found} == {"params", "latency", "latency_ratio"}
+    assert {(r["status"], r["reason"]) for r in found} == {("skipped", "n does not fit")}
+
+
+def test_an_unsupported_metric_says_why(planned):
+    lines = static(planned, unsupported={"params": "cannot count"})
+    assert {(r["status"], r["reason"]) for r in rows(planned, lines, "params").values()} == {
+        ("unsupported", "cannot count")
+    }
+
+
+def test_the_newest_code_counts_and_a_task_run_again_replaces(planned):
+    old = timings(planned, [[1.0]] * 4, [[1.0]] * 4)
+    new = [{**line, "code_rev": "c2"} for line in timings(planned, [[3.0]] * 4, [[3.0]] * 4)]
+    failed = {**new[0], "results": [result(p.case, "crashed", reason="once") for p in planned]}
+    row = rows(planned, [*old, failed, *new], "latency")["real"]
+    assert (row["value"], row["code_rev"], row["processes"]) == (pytest.approx(3.0), "c2", 2)
+    assert rows(planned, [*old, *new[:1]], "latency") == {}, "half of the new does not mix with the old"
+
+
+def test_rows_have_the_columns_of_the_schema_in_order(planned):
+    (row, *_) = derive(plan_lines(planned), static(planned))
+    assert tuple(row) == COLUMNS
+    assert json.loads(row["shape"]) == {"batch": 2, "channels": 8, "out_channels": None}
+    assert (row["channels"], row["n"], row["algebra"]) == (8, 1, "real")
+    assert not any(isinstance(v, float) and math.isnan(v) for v in row.values())
+
+
+def test_variants_are_named_for_people(planned):
+    ph = planned[3].case
+    assert [variant(p.case) for p in planned] == ["real", "quaternion", "ph n=2", "ph n=4"]
+    assert variant(ph.slim_control(), ph) == "slim real (ph n=4)"

@@ -1,0 +1,150 @@
+import subprocess
+import sys
+
+import pytest
+
+from bench import sweep as sweeps
+from bench.errors import UsageError
+
+
+def expand(path):
+    return sweeps.expand(sweeps.load(path))
+
+
+def variants(planned):
+    return [(p.case.algebra, p.case.n) for p in planned]
+
+
+def test_axes_multiply_and_what_a_subject_does_not_take_collapses(tiny):
+    assert variants(expand(tiny)) == [("real", 1), ("quaternion", 4), ("ph", 2), ("ph", 4)]
+
+
+def test_the_real_layer_has_no_path(edited):
+    planned = expand(edited("batch = 2", 'batch = 2\npath = ["kron", "dense"]'))
+    assert [p.case.path for p in planned if p.case.algebra == "real"] == ["none"]
+    assert len(planned) == 1 + 3 * 2
+
+
+def test_a_width_that_n_does_not_divide_is_skipped_with_the_reason(edited):
+    planned = expand(edited("n = [2, 4]", "n = [2, 3]"))
+    skipped = {p.case.n: p.skipped for p in planned}
+    assert skipped[3] == "n=3 does not divide channels=8 (nearest: 6 or 9)"
+    assert skipped[2] is None
+
+
+def test_ids_depend_on_the_factors_alone(tiny, edited):
+    before = [p.case.id for p in expand(tiny)]
+    assert [p.case.id for p in expand(edited('title = "a test"', 'title = "another"'))] == before
+    after = [p.case.id for p in expand(edited("channels = 8", "channels = 16"))]
+    assert not set(before) & set(after)
+
+
+def test_metrics_of_a_case_in_two_entries_add_up(tiny):
+    again = (
+        '[[cases]]\nsubject = "linear"\nmetrics = ["macs"]\n[cases.axes]\nalgebra = "real"\nchannels = 8\nbatch = 2\n'
+    )
+    tiny.write_text(tiny.read_text() + again)
+    planned = expand(tiny)
+    assert len(planned) == 4
+    assert planned[0].metrics == {"params", "latency", "latency_ratio", "macs"}
+
+
+def test_a_case_survives_the_way_to_json_and_back(planned):
+    from bench.case import Case
+
+    for p in planned:
+        assert Case.from_factors(p.case.factors) == p.case
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("channels = 8", "chanels = 8", r"cases\[0\]\.axes\.chanels.*did you mean channels"),
+        ('"quaternion"', '"quaternoin"', r"cases\[0\]\.axes\.algebra.*did you mean quaternion"),
+        ('"linear"', '"linaer"', r"cases\[0\]\.subject.*did you mean linear"),
+        ('"params"', '"parms"', r"cases\[0\]\.metrics.*did you mean params"),
+        ("processes = 2", "proceses = 2", r"protocol\.proceses: is no key of a sweep: did you mean processes"),
+        ("processes = 2", "processes = 1", r"protocol\.processes.*greater than or equal to 2"),
+        ("n = [2, 4]", "n = [2.5]", r"axes\.n: 2\.5 is no whole number from 1 up"),
+        (
+            "batch = 2",
+            'phase = "inference"',
+            r"axes\.phase: 'inference' is none of infer, forward_backward, train_step",
+        ),
+        ("batch = 2", 'dtype = "fp32"', r"axes\.dtype: 'fp32' is none of float64"),
+        ("batch = 2", "batch = [true]", r"axes\.batch: True is no whole number"),
+        ("n = [2, 4]", "", "algebra 'ph' needs an axis n"),
+        ("channels = 8", "channels = []", "expands to no case"),
+        ("schema = 1", "schema = 2", "schema: Input should be 1"),
+        ("schema = 1", "schema = ", "not valid TOML"),
+        ('["params", "latency", "latency_ratio"]', '["accuracy"]', "needs an axis data; data is one of digits"),
+        ("batch = 2", 'data = "digits"', "has an axis data but no metric of training"),
+        ('name = "tiny"', 'name = "../tiny"', "name: String should match"),
+    ],
+)
+def test_a_mistake_is_one_line_that_names_the_key_and_the_remedy(edited, old, new, expected):
+    with pytest.raises(UsageError, match=expected) as error:
+        expand(edited(old, new))
+    assert "\n" not in str(error.value)
+
+
+def test_an_absent_file_is_said_to_be_absent(tmp_path):
+    with pytest.raises(UsageError, match="no sweep file"):
+        sweeps.load(tmp_path / "none.toml")
+
+
+def test_a_filter_keeps_the_baselines_of_what_it_selects(planned):
+    kept = sweeps.select(planned, ["algebra=ph", "n=4"])
+    assert variants(kept) == [("real", 1), ("ph", 4)]
+    assert variants(sweeps.select(planned, ["channels=8", "n=2,4"])) == variants(planned)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("algebr=ph", "no case has a factor 'algebr'.*algebra"),
+        ("algebra=octonion", "no case matches --filter algebra=octonion"),
+        ("algebra", "not of the form key=value"),
+    ],
+)
+def test_a_filter_that_selects_nothing_says_why(planned, text, expected):
+    with pytest.raises(UsageError, match=expected):
+        sweeps.select(planned, [text])
+
+
+@pytest.mark.parametrize("path", sweeps.own_sweeps(), ids=lambda path: path.stem)
+def test_the_projects_own_sweeps_expand_and_skip_nothing_unnamed(path):
+    sweep = sweeps.load(path)
+    assert sweep.name == path.stem
+    planned = sweeps.expand(sweep)
+    assert any(p.skipped is None for p in planned)
+    for group in {p.case.group_id for p in planned}:
+        assert any(p.case.is_baseline for p in planned if p.case.group_id == group), "a group without a baseline"
+
+
+def test_slim_controls_are_real_and_belong_to_the_group_of_what_they_control():
+    planned = sweeps.expand(sweeps.load(sweeps.own_sweeps()[0].parent / "quick.toml"))
+    slims = [p for p in planned if p.case.control != "none"]
+    assert len(slims) == 15, "three variants, five seeds"
+    for p in slims:
+        assert p.case.algebra == "real"
+        assert p.controlled is not None
+        assert p.case.group_id == p.controlled.group_id
+        assert not p.case.is_baseline
+
+
+def test_data_replaces_the_sweeps_data_and_its_shape():
+    sweep = sweeps.load(sweeps.own_sweeps()[0].parent / "quick.toml")
+    shapes = {p.case.shape for p in sweeps.expand(sweep, data="cifar100") if p.case.data == "cifar100"}
+    assert {(dict(s)["in_channels"], dict(s)["size"], dict(s)["num_classes"]) for s in shapes} == {(3, 32, 100)}
+
+
+def test_help_and_list_load_no_torch(tiny):
+    code = (
+        "import sys; from typer.testing import CliRunner; from bench.cli import app\n"
+        "for args in (['--help'], ['list', sys.argv[1]]):\n"
+        "    result = CliRunner().invoke(app, args); assert result.exit_code == 0, result.output\n"
+        "assert 'real' in result.output\n"
+        "heavy = {'torch', 'pandas', 'scipy', 'seaborn', 'matplotlib'} & set(sys.modules); assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tiny)], check=True)

@@ -1,0 +1,48 @@
+from dataclasses import replace
+
+from bench.case import CHUNK, Case, Planned, tasks
+from bench.metrics import METRICS
+
+KINDS = {name: metric.task for name, metric in METRICS.items()}
+
+
+def case(algebra="quaternion", n=4, **kwargs):
+    return Case("linear", "layer", algebra, n, (("batch", 2), ("channels", 8)), **kwargs)
+
+
+def test_every_chunk_of_a_large_group_has_the_baseline():
+    cases = [case("real", 1, path="none")] + [case("ph", n) for n in range(2, 22)]
+    planned = [Planned(c, frozenset({"latency"})) for c in cases]
+    timing = tasks(planned, 3, KINDS)
+    assert {len(t.cases) for t in timing} <= set(range(2, CHUNK + 1))
+    assert all(t.cases[0].is_baseline and sum(c.is_baseline for c in t.cases) == 1 for t in timing)
+    assert {c for t in timing for c in t.cases} == set(cases)
+    assert len({t.id for t in timing}) == len(timing) == 3 * 3
+
+
+def test_groups_are_never_mixed():
+    planned = [Planned(case(dtype=d), frozenset({"latency"})) for d in ("float32", "float64")]
+    assert [len({c.dtype for c in t.cases}) for t in tasks(planned, 1, KINDS)] == [1, 1]
+
+
+def test_skipped_cases_make_no_task():
+    assert tasks([Planned(case(), frozenset({"latency", "params"}), skipped="no")], 2, KINDS) == []
+
+
+def test_a_training_says_itself_what_it_trained():
+    trained = case(data="digits", phase="none")
+    made = tasks([Planned(trained, frozenset({"accuracy", "params"}))], 3, KINDS)
+    assert [(t.kind, t.metrics) for t in made] == [("training", ("accuracy", "params"))]
+
+
+def test_tasks_of_slim_controls_know_what_they_control():
+    ph = case("ph", 4)
+    slim = ph.slim_control()
+    made = tasks([Planned(slim, frozenset({"params", "latency"}), controlled=ph)], 1, KINDS)
+    assert [t.controlled for t in made] == [(ph,), (ph,)]
+
+
+def test_the_path_is_no_part_of_the_group_and_the_threads_are():
+    assert case(path="kron").group_id == case(path="dense").group_id
+    assert case(threads=1).group_id != case(threads=2).group_id
+    assert replace(case(), seed=1).id != case().id

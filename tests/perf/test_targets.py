@@ -1,0 +1,39 @@
+"""The machinery of ``make targets``, without a clock."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.stats import Interval
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture
+def targets(monkeypatch):
+    monkeypatch.syspath_prepend(str(HERE))
+    yield importlib.import_module("targets")
+    sys.modules.pop("targets", None)
+
+
+@pytest.mark.parametrize(
+    ("interval", "verdict"),
+    [
+        ((0.9, 0.8, 1.0), "met"),
+        ((1.1, 0.9, 1.3), "can't tell"),
+        ((1.2, 1.1, 1.3), "missed"),
+        ((2.0,) + (float("nan"),) * 2, "missed"),
+    ],
+)
+def test_a_target_is_missed_only_when_its_interval_excludes_the_bar(targets, interval, verdict):
+    line = targets.Target("t", "s", 1.0, lambda: None).line(Interval(*interval))
+    assert line.startswith(verdict)
+
+
+@pytest.mark.parametrize("path", sorted(HERE.glob("targets_*.py")), ids=lambda path: path.stem)
+def test_every_module_of_targets_loads_and_names_its_bars(targets, path):
+    found = importlib.import_module(path.stem).TARGETS
+    assert found
+    assert all(target.bar > 0 and target.name and callable(target.measure) for target in found)

@@ -1,0 +1,117 @@
+"""The sampler, driven by a clock that the test moves: no real time passes."""
+
+import random
+from dataclasses import dataclass, field
+
+import pytest
+
+from phnn import timing
+
+
+@dataclass
+class FakeClock:
+    """Seconds that only ``spend`` moves, and a log of who spent them."""
+
+    now: float = 0.0
+    log: list[str] = field(default_factory=list)
+
+    def __call__(self) -> float:
+        return self.now
+
+    def costs(self, name: str, seconds: float):
+        def call() -> None:
+            self.now += seconds
+            self.log.append(name)
+
+        return call
+
+
+def rounds(count: int):
+    return lambda seen: "enough" if len(seen) >= count else None
+
+
+def test_seconds_per_call_are_what_each_callable_takes():
+    clock = FakeClock()
+    variants = {"a": clock.costs("a", 2e-3), "b": clock.costs("b", 5e-4)}
+    samples = timing.sample(variants, rounds(4), clock=clock)
+    assert samples.seconds("a") == pytest.approx([2e-3] * 4)
+    assert samples.seconds("b") == pytest.approx([5e-4] * 4)
+    assert samples.stopped == "enough"
+
+
+def test_a_block_lasts_at_least_min_block():
+    clock = FakeClock()
+    samples = timing.sample({"a": clock.costs("a", 1e-5)}, rounds(2), clock=clock, min_block=1e-3)
+    assert samples.rounds[0].calls["a"] * 1e-5 >= 1e-3
+    assert samples.rounds[0].calls["a"] * 1e-5 < 4e-3
+
+
+def test_drift_cancels_in_the_ratio_of_a_round():
+    """The machine slows down by half a percent a visit; the ratio of two callables hardly notices."""
+    clock = FakeClock()
+    slowdown = 1.0
+
+    def variant(seconds: float):
+        def call() -> None:
+            nonlocal slowdown
+            slowdown *= 1.005
+            clock.now += seconds * slowdown
+
+        return call
+
+    samples = timing.sample({"a": variant(2e-3), "b": variant(1e-3)}, rounds(60), clock=clock, rng=random.Random(1))
+    a, b = samples.seconds("a"), samples.seconds("b")
+    ratios = sorted(x / y for x, y in zip(a, b, strict=True))
+    assert a[-1] / a[0] > 1.5, "the drift must be real for the test to mean anything"
+    assert ratios[30] == pytest.approx(2.0, rel=0.02)
+
+
+def test_the_order_of_a_round_is_drawn_anew_and_repeats_with_the_seed():
+    def orders(seed: int) -> list[str]:
+        clock = FakeClock()
+        variants = {name: clock.costs(name, 1.0) for name in "abc"}
+        timing.sample(variants, rounds(12), clock=clock, warmup=0, rng=random.Random(seed))
+        return clock.log
+
+    assert orders(1) == orders(1)
+    assert orders(1) != orders(2)
+    visits = orders(1)[3:]  # the first three count the calls of a block
+    firsts = {visits[i] for i in range(0, len(visits), 6)}  # two calls a visit, three visits a round
+    assert firsts == {"a", "b", "c"}
+
+
+def test_the_first_call_of_each_visit_is_discarded():
+    clock = FakeClock()
+    cold = {"next": True}
+
+    def call() -> None:
+        clock.now += 1.0 if cold["next"] else 1e-2
+        cold["next"] = False
+
+    def chill() -> None:
+        clock.now += 1e-2
+        cold["next"] = True
+
+    samples = timing.sample({"cold_first": call, "chills": chill}, rounds(8), clock=clock)
+    assert max(samples.seconds("cold_first")) == pytest.approx(1e-2)
+
+
+def test_the_device_is_waited_for_inside_every_block():
+    clock = FakeClock()
+    queued = {"seconds": 0.0}
+
+    def launch() -> None:
+        clock.now += 1e-5
+        queued["seconds"] += 1e-3
+
+    def sync() -> None:
+        clock.now += queued["seconds"]
+        queued["seconds"] = 0.0
+
+    samples = timing.sample({"kernel": launch}, rounds(3), clock=clock, sync=sync)
+    assert samples.seconds("kernel") == pytest.approx([1.01e-3] * 3)
+
+
+def test_nothing_to_time_is_refused():
+    with pytest.raises(ValueError, match="at least one"):
+        timing.sample({}, rounds(1))

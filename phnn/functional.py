@@ -66,6 +66,7 @@ def regroup(x: Tensor, n: int, groups: int, dim: int) -> Tensor:
     """Channels from component-major (component, group, index) to group-major (group, component, index)."""
     if groups == 1:
         return x
+    dim %= x.dim()
     return x.unflatten(dim, (n, groups, -1)).transpose(dim, dim + 1).flatten(dim, dim + 2)
 
 

@@ -228,3 +228,8 @@ def check_path(path: str) -> str:
     if path not in ("auto", *PATHS):
         raise ValueError(f"unknown path {path!r}{near_matches(path, ('auto', *PATHS))}")
     return path
+
+
+def unkeepable(t: Tensor) -> bool:
+    """Whether nothing built from t may be kept: it needs a gradient, or has no version to compare."""
+    return (t.requires_grad and torch.is_grad_enabled()) or t.is_inference()

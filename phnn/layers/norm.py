@@ -15,7 +15,7 @@ from torch.nn import functional as nnf
 
 from ..algebras import Algebra, near_matches
 from ..functional import full_precision
-from ._base import OverAlgebra
+from ._base import OverAlgebra, unkeepable
 
 METHODS = ("cholesky", "zca")
 
@@ -178,6 +178,7 @@ class _PHWhitening(_PHNorm):
         if method not in METHODS:
             raise ValueError(f"unknown method {method!r}{near_matches(method, METHODS)}")
         self.method = method
+        self._cache: tuple[Any, ...] | None = None
         self._setup(num_features, eps, momentum, affine, track_running_stats, algebra, n)
         blocks = (num_features // self.n, self.n, self.n)
         self._parameter("weight", blocks, device, dtype)
@@ -222,19 +223,53 @@ class _PHWhitening(_PHNorm):
         if self._uses_batch():
             mean = samples.mean(-1, keepdim=True)
             samples = samples - mean
-            cov = self._covariance(samples, mean)
-            shift = None
+            K, offset = self._mixing(self._covariance(samples, mean))
         else:
-            assert self.running_mean is not None and self.running_cov is not None  # noqa: PT018
-            cov = self.running_cov.to(x.dtype)
-            shift = self.running_mean.to(x.dtype).reshape(n, channels).t().unsqueeze(-1)
-        K = _whitening(cov + self.eps * torch.eye(n, dtype=x.dtype, device=x.device), self.method)
-        K = K if self.weight is None else self.weight.to(x.dtype) @ K
-        offset = None if self.bias is None else self.bias.to(x.dtype).reshape(n, channels).t().unsqueeze(-1)
-        if shift is not None:
-            offset = -K @ shift if offset is None else offset - K @ shift
+            K, offset = self._kept_mixing(x.dtype)
         y = K @ samples if offset is None else torch.baddbmm(offset, K, samples)
         return y.reshape(form).permute(2, 1, 0, 3).reshape(x.shape)
+
+    def _mixing(self, cov: Tensor) -> tuple[Tensor, Tensor | None]:
+        """weight K (c, n, n) for a covariance, and the bias (c, n, 1)."""
+        eye = torch.eye(self.n, dtype=cov.dtype, device=cov.device)
+        K = _whitening(cov + self.eps * eye, self.method)
+        K = K if self.weight is None else self.weight.to(cov.dtype) @ K
+        return K, None if self.bias is None else self._by_channel(self.bias, cov.dtype)
+
+    def _by_channel(self, features: Tensor, dtype: torch.dtype) -> Tensor:
+        """(C,) as (c, n, 1)."""
+        return features.to(dtype).reshape(self.n, -1).t().unsqueeze(-1)
+
+    def _running_mixing(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """``_mixing`` by the running statistics, their mean subtracted from the bias."""
+        assert self.running_mean is not None
+        assert self.running_cov is not None
+        K, offset = self._mixing(self.running_cov.to(dtype))
+        shift = K @ self._by_channel(self.running_mean, dtype)
+        return K, -shift if offset is None else offset - shift
+
+    def _kept_mixing(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """``_running_mixing``, kept while nothing needs a gradient and nothing changes."""
+        sources = [t for t in (self.running_mean, self.running_cov, self.weight, self.bias) if t is not None]
+        if torch.compiler.is_compiling() or any(unkeepable(t) for t in sources):
+            return self._running_mixing(dtype)
+        key = (dtype, [t._version for t in sources])
+        cache = self._cache
+        if cache and cache[1] == key and all(a is b for a, b in zip(cache[0], sources, strict=True)):
+            return cache[2]
+        with torch.inference_mode(False), torch.no_grad():
+            mixing = self._running_mixing(dtype)
+        if type(mixing[0]) is Tensor:
+            self._cache = (sources, key, mixing)
+        return mixing
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        result = super()._apply(fn, recurse)
+        self._cache = None  # .to() changes the data of parameters without bumping their version
+        return result
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_cache": None}
 
     def _covariance(self, centred: Tensor, mean: Tensor) -> Tensor:
         """The batch's covariance (biased); the running statistics move towards it (unbiased)."""

@@ -239,11 +239,6 @@ class _PHRecurrent(RuleHolder):
         return f"{text}, {self._algebra_repr()}"
 
 
-def _unkeepable(t: Tensor) -> bool:
-    """Whether nothing built from t may be kept: it needs a gradient, or has no version to compare."""
-    return (t.requires_grad and torch.is_grad_enabled()) or t.is_inference()
-
-
 class PHRNN(_PHRecurrent):
     __doc__ = _PHRecurrent.__doc__
     namesake, gates = nn.RNN, 1

@@ -102,6 +102,27 @@ def test_eval_uses_running_statistics_so_that_batch_one_equals_its_row(kind: Any
     torch.testing.assert_close(loaded.eval()(x), layer(x))
 
 
+def test_what_whitening_keeps_in_eval_follows_every_change() -> None:
+    layer = phnn.PHWhitening2d(8, n=4)
+    x = correlated(4, 2).float()
+    layer(x)
+    layer.eval()
+    with torch.no_grad():
+        before = layer(x)
+        assert torch.equal(layer(x), before)
+        for name in ("weight", "bias", "running_mean", "running_cov"):
+            getattr(layer, name).mul_(2).add_(0.5 if name != "running_cov" else 0)
+            after = layer(x)
+            assert not torch.allclose(after, before), name
+            torch.testing.assert_close(after, layer.requires_grad_(True).train(False)(x))
+            before = after
+        layer.train()(x), layer.eval()
+        assert not torch.allclose(layer(x), before)
+        before = layer(x)
+    torch.testing.assert_close(layer(x), before)  # with gradients nothing is kept
+    assert layer.double()(x.double()).dtype is F64
+
+
 @pytest.mark.parametrize("kind", NORMS)
 def test_training_at_batch_one_takes_the_pixels_as_samples(kind: Any) -> None:
     layer = kind(4, n=4, dtype=F64)

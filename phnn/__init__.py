@@ -12,10 +12,34 @@ if TYPE_CHECKING:
     from .algebras import Algebra as Algebra
     from .algebras import algebra as algebra
     from .algebras import list_algebras as list_algebras
+    from .freedom import dof as dof
+    from .freedom import dof_formula as dof_formula
+    from .freedom import redundancy as redundancy
+    from .init import learned_rule as learned_rule
+    from .layers.attention import PHMultiheadAttention as PHMultiheadAttention
+    from .layers.attention import PHTransformerEncoderLayer as PHTransformerEncoderLayer
     from .layers.conv import PHConv1d as PHConv1d
     from .layers.conv import PHConv2d as PHConv2d
     from .layers.conv import PHConv3d as PHConv3d
+    from .layers.conv_transpose import PHConvTranspose1d as PHConvTranspose1d
+    from .layers.conv_transpose import PHConvTranspose2d as PHConvTranspose2d
+    from .layers.conv_transpose import PHConvTranspose3d as PHConvTranspose3d
+    from .layers.dropout import PHDropout as PHDropout
+    from .layers.dropout import PHDropout1d as PHDropout1d
+    from .layers.dropout import PHDropout2d as PHDropout2d
+    from .layers.dropout import PHDropout3d as PHDropout3d
     from .layers.linear import PHLinear as PHLinear
+    from .layers.norm import PHBatchNorm1d as PHBatchNorm1d
+    from .layers.norm import PHBatchNorm2d as PHBatchNorm2d
+    from .layers.norm import PHBatchNorm3d as PHBatchNorm3d
+    from .layers.norm import PHWhitening1d as PHWhitening1d
+    from .layers.norm import PHWhitening2d as PHWhitening2d
+    from .layers.norm import PHWhitening3d as PHWhitening3d
+    from .layers.recurrent import PHGRU as PHGRU
+    from .layers.recurrent import PHLSTM as PHLSTM
+    from .layers.recurrent import PHRNN as PHRNN
+    from .layers.rotation import QuaternionRotationConv2d as QuaternionRotationConv2d
+    from .layers.rotation import QuaternionRotationLinear as QuaternionRotationLinear
     from .registry import create_layer as create_layer
     from .registry import create_model as create_model
     from .registry import list_layers as list_layers
@@ -23,16 +47,40 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Algebra": "algebras",
-    "algebra": "algebras",
-    "list_algebras": "algebras",
+    "PHBatchNorm1d": "layers.norm",
+    "PHBatchNorm2d": "layers.norm",
+    "PHBatchNorm3d": "layers.norm",
     "PHConv1d": "layers.conv",
     "PHConv2d": "layers.conv",
     "PHConv3d": "layers.conv",
+    "PHConvTranspose1d": "layers.conv_transpose",
+    "PHConvTranspose2d": "layers.conv_transpose",
+    "PHConvTranspose3d": "layers.conv_transpose",
+    "PHDropout": "layers.dropout",
+    "PHDropout1d": "layers.dropout",
+    "PHDropout2d": "layers.dropout",
+    "PHDropout3d": "layers.dropout",
+    "PHGRU": "layers.recurrent",
+    "PHLSTM": "layers.recurrent",
     "PHLinear": "layers.linear",
+    "PHMultiheadAttention": "layers.attention",
+    "PHRNN": "layers.recurrent",
+    "PHTransformerEncoderLayer": "layers.attention",
+    "PHWhitening1d": "layers.norm",
+    "PHWhitening2d": "layers.norm",
+    "PHWhitening3d": "layers.norm",
+    "QuaternionRotationConv2d": "layers.rotation",
+    "QuaternionRotationLinear": "layers.rotation",
+    "algebra": "algebras",
     "create_layer": "registry",
     "create_model": "registry",
+    "dof": "freedom",
+    "dof_formula": "freedom",
+    "learned_rule": "init",
+    "list_algebras": "algebras",
     "list_layers": "registry",
     "list_models": "registry",
+    "redundancy": "freedom",
 }
 
 __all__ = list(_HOMES)

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from .algebras import Algebra, near_matches
+from .algebras import algebra as find_algebra
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +31,9 @@ class Spec:
     arguments: shape → the keyword arguments of ``target``, besides algebra, n and path;
     input_shape: shape → the shape of the input tensor;
     constraints: (algebra, shape) → why this combination cannot be built, or None;
+    repeats: how many arguments of ``forward`` the input fills (3: query, key and value of self-attention);
+    algebras: the only ones that it is defined for (None: any);
+    paths, placed: whether the module takes ``path``, and device and dtype;
     info: one line for people; source: where the architecture was published.
     """
 
@@ -42,6 +46,10 @@ class Spec:
     constraints: Callable[[Algebra, Shape], str | None]
     info: str
     source: str = ""
+    repeats: int = 1
+    algebras: tuple[str, ...] | None = None
+    paths: bool = True
+    placed: bool = True
     keywords: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -54,14 +62,22 @@ class Spec:
         return target(*args, **self.keywords, **kwargs)
 
     def build(self, shape: Shape, **kwargs: Any) -> torch.nn.Module:
-        """The module of this shape; kwargs: algebra, n, path, device, dtype."""
+        """The module of this shape; kwargs: algebra, n, path, device, dtype, each unless the module takes none.
+
+        Raises ValueError with the constraint's reason where there is one.
+        """
+        if reason := self.constraints(find_algebra(kwargs.get("algebra", "ph"), kwargs.get("n")), shape):
+            raise ValueError(f"{self.name}: {reason}")
+        dropped = {"path"} if not self.paths else set()
+        dropped |= {"device", "dtype"} if not self.placed else set()
+        kwargs = {name: value for name, value in kwargs.items() if name not in dropped}
         return self.create(**self.arguments(shape), **kwargs)
 
     def example_inputs(self, shape: Shape, *, device: Any = None, dtype: Any = None) -> tuple[torch.Tensor, ...]:
         """Inputs of this shape, standard normal, from torch's generator."""
         import torch
 
-        return (torch.randn(self.input_shape(shape), device=device, dtype=dtype),)
+        return (torch.randn(self.input_shape(shape), device=device, dtype=dtype),) * self.repeats
 
 
 _SPECS: dict[tuple[str, str], Spec] = {}

@@ -13,6 +13,10 @@ _ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "bfloat16": 2.0**-8, "flo
 
 _LAYER = {"float64": 1e-14, "float32": 2e-6, "bfloat16": 1e-2, "float16": 2e-3}
 
+# Several products and a nonlinearity in turn, and the gradients of anything in half precision: sums over the batch
+# of products of two rounded factors.
+_COMPOSITE = {"float64": 1e-12, "float32": 2e-5, "bfloat16": 4e-2, "float16": 5e-3}
+
 # A model chains tens of layers, and training mode divides by batch statistics: errors grow with depth, at worst
 # like the condition of the whole map. A wrong path is wrong by O(1), so a thousand roundoffs still tells them apart.
 _MODEL = {dtype: 1000 * u for dtype, u in _ROUNDOFF.items()}
@@ -30,11 +34,14 @@ def dtypes() -> Sequence[str]:
 def tolerance(dtype: str, kind: str = "layer", of: str = "output") -> float:
     """The largest relative error that still counts as right.
 
-    kind: ``layer`` or ``model``; of: ``output`` or ``gradient``. Raises ValueError for a dtype without one.
+    kind: ``layer``, ``composite`` (recurrent, attention, normalisation) or ``model``; of: ``output`` or
+    ``gradient``. Raises ValueError for a dtype without one.
     """
     tables = {
         ("layer", "output"): _LAYER,
         ("layer", "gradient"): _LAYER,
+        ("composite", "output"): _COMPOSITE,
+        ("composite", "gradient"): _COMPOSITE,
         ("model", "output"): _MODEL,
         ("model", "gradient"): _MODEL_GRADIENT,
     }

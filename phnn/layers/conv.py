@@ -41,6 +41,8 @@ class _PHConv(PHLayer):
         algebra: str | Algebra = "ph",
         n: int | None = None,
         path: str = "auto",
+        rule: nn.Parameter | None = None,
+        rule_init: str | Algebra | None = None,
     ) -> None:
         super().__init__()
         # torch checks and completes the arguments; nothing of this layer is kept but their final form
@@ -54,13 +56,13 @@ class _PHConv(PHLayer):
         )
         self.padding: str | tuple[int, ...] = template.padding
         self.padding_mode: str = template.padding_mode
-        self._border = [] if padding_mode == "zeros" else _border(self.padding, self.dilation, self.kernel_size)
+        self._border = border(padding_mode, self.padding, self.dilation, self.kernel_size)
         per_group = " per group" if groups > 1 else ""
         widths = {
             f"in_channels{per_group}": in_channels // groups,
             f"out_channels{per_group}": out_channels // groups,
         }
-        self._setup(template, algebra, n, path, device, dtype, **widths)
+        self._setup(template, algebra, n, path, rule, rule_init, device, dtype, **widths)
 
     def forward(self, input: Tensor) -> Tensor:
         W, padding = self._weight(), self.padding
@@ -81,18 +83,20 @@ class _PHConv(PHLayer):
         return f"{text}, bias={self.bias is not None}, {self._algebra_repr()}"
 
 
-def _border(padding: str | tuple[int, ...], dilation: tuple[int, ...], kernel: tuple[int, ...]) -> list[int]:
-    """What nn.functional.pad takes: (before, after) of each dimension, last dimension first."""
-    if padding == "valid":
+def border(
+    mode: str, padding: str | tuple[int, ...], dilation: tuple[int, ...], kernel: tuple[int, ...]
+) -> list[int]:
+    """What nn.functional.pad takes, (before, after) of each dimension, last first; empty where nothing is padded."""
+    if mode == "zeros" or padding == "valid":  # the convolution itself pads with zeros
         return []
-    border: list[int] = []
+    sides: list[int] = []
     for axis in reversed(range(len(kernel))):
         if isinstance(padding, str):  # "same"
             total = dilation[axis] * (kernel[axis] - 1)
-            border += [total // 2, total - total // 2]
+            sides += [total // 2, total - total // 2]
         else:
-            border += [padding[axis]] * 2
-    return border
+            sides += [padding[axis]] * 2
+    return sides
 
 
 class PHConv1d(_PHConv):

@@ -12,7 +12,7 @@ READY := $(VENV)/.installed
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bench bench-gpu test lint targets docs-figures clean
+.PHONY: help setup bench bench-gpu test test-full lint targets docs-figures clean
 
 help: ## list the goals
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ bench-gpu: $(READY) ## run the GPU sweep on a CUDA device
 
 test: $(READY) ## run the test suite
 	$(PY) -m pytest $(ARGS)
+
+test-full: $(READY) ## run the suite with whole products of options instead of pairwise coverage
+	$(PY) -m pytest --full $(ARGS)
 
 lint: $(READY) ## check style (ruff) and types (mypy)
 	$(PY) -m ruff check .

@@ -18,7 +18,7 @@ Kind = Literal["timing", "static", "training"]
 CHUNK = 8  # callables that one process interleaves, the baseline included
 
 # what makes cases comparable is everything but these
-_NOT_IN_GROUP = ("algebra", "n", "path", "control")
+_NOT_IN_GROUP = ("algebra", "n", "path", "control", "memory_format")
 
 
 def digest(value: Any) -> str:
@@ -66,7 +66,7 @@ class Case:
 
     @property
     def is_baseline(self) -> bool:
-        """The real layer or model of the same width."""
+        """The real layer or model of the same width, in any memory format: the fastest is what others are held to."""
         return self.algebra == "real" and self.control == "none"
 
     @property
@@ -181,15 +181,15 @@ def tasks(
 
 
 def _chunks(cases: Sequence[Case]) -> list[tuple[Case, ...]]:
-    """Groups cut to CHUNK callables, each piece with the group's baseline in front."""
+    """Groups cut to CHUNK callables, each piece with the group's baselines in front."""
     groups: dict[str, list[Case]] = {}
     for case in cases:
         groups.setdefault(case.group_id, []).append(case)
     chunks = []
     for members in groups.values():
-        baseline = [case for case in members if case.is_baseline][:1]
-        others = [case for case in members if case not in baseline]
-        step = CHUNK - len(baseline)
+        baselines = [case for case in members if case.is_baseline]
+        others = [case for case in members if not case.is_baseline]
+        step = CHUNK - len(baselines)
         pieces = [others[i : i + step] for i in range(0, len(others), step)] or [[]]
-        chunks += [tuple(baseline + piece) for piece in pieces]
+        chunks += [tuple(baselines + piece) for piece in pieces]
     return chunks

@@ -53,7 +53,7 @@ def derive(plan: Sequence[Mapping[str, Any]], lines: Sequence[Mapping[str, Any]]
         entry["metrics"] |= set(line["metrics"])
         entry |= {"skipped": line["skipped"], "controlled": line.get("controlled")}
     findings = _newest(lines)
-    baselines = _baselines([entry["case"] for entry in planned.values()])
+    baselines = _baselines([entry["case"] for entry in planned.values()], findings)
     records = []
     for entry in planned.values():
         case = entry["case"]
@@ -103,8 +103,18 @@ def _revision(task: Mapping[str, Any]) -> tuple[Any, ...]:
     return task["env_id"], task["code_rev"], task["protocol_version"]
 
 
-def _baselines(cases: Sequence[Case]) -> dict[str, str]:
-    return {case.group_id: case.id for case in cases if case.is_baseline}
+def _baselines(cases: Sequence[Case], findings: Mapping[tuple[str, str], Sequence[_Finding]]) -> dict[str, str]:
+    """Group → its real case; of several (memory formats) the one that was fastest, the harder to beat."""
+    found: dict[str, list[Case]] = defaultdict(list)
+    for case in cases:
+        if case.is_baseline:
+            found[case.group_id].append(case)
+
+    def seconds(case: Case) -> float:
+        own = [f.result["seconds"] for f in findings.get((case.id, "timing"), []) if f.result["seconds"]]
+        return statistics.median(map(statistics.median, own)) if own else math.inf
+
+    return {group: min(members, key=seconds).id for group, members in found.items()}
 
 
 def _factors(case: Case, controlled: Mapping[str, Any] | None) -> dict[str, Any]:

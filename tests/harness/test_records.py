@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -149,6 +150,22 @@ def test_a_baseline_that_was_not_timed_beside_a_case_gives_it_no_ratio_and_no_er
     lines = timings(planned[1:], [[1.0]] * 3, [[1.0]] * 3)
     assert rows(planned, lines, "latency_ratio") == {}
     assert set(rows(planned, lines, "latency")) == {"quaternion", "ph n=2", "ph n=4"}
+
+
+def test_of_two_memory_formats_the_faster_real_layer_is_the_baseline(planned):
+    real, quaternion = planned[:2]
+    last = Planned(replace(real.case, memory_format="channels_last"), real.metrics)
+    both = [real, last, quaternion]
+    assert last.case.group_id == real.case.group_id
+    found = {
+        r["case_id"]: r
+        for r in derive(plan_lines(both), timings(both, *[[[2.0], [1.0], [3.0]]] * 2))
+        if r["metric"] == "latency_ratio"
+    }
+    assert {r["baseline_id"] for r in found.values()} == {last.case.id}
+    assert found[quaternion.case.id]["value"] == pytest.approx(3.0)
+    assert found[real.case.id]["value"] == pytest.approx(2.0)
+    assert found[last.case.id]["value"] == 1.0
 
 
 def test_chunks_are_never_mixed_and_the_newest_complete_one_counts(planned):

@@ -63,6 +63,11 @@ def _with(case: Case, **changes: Any) -> tuple[tuple[str, Any], ...]:
     return tuple(sorted({**dict(case.shape), **changes}.items()))
 
 
+def first(output: Any) -> Tensor:
+    """The output that is looked at: a recurrent or attention layer also returns its state or its weights."""
+    return output[0] if isinstance(output, tuple) else output
+
+
 def phase_call(case: Case, module: nn.Module, inputs: tuple[Tensor, ...]) -> Callable[[], Any]:
     """One call of the case's phase: the forward pass, forward and backward, or a whole training step."""
     if case.phase in ("infer", "none"):
@@ -70,7 +75,7 @@ def phase_call(case: Case, module: nn.Module, inputs: tuple[Tensor, ...]) -> Cal
 
         def infer() -> Tensor:
             with torch.inference_mode():
-                return module(*inputs)
+                return first(module(*inputs))
 
         return infer
 
@@ -91,14 +96,17 @@ def phase_call(case: Case, module: nn.Module, inputs: tuple[Tensor, ...]) -> Cal
     def forward_backward() -> Tensor:
         for tensor in (*module.parameters(), *inputs):
             tensor.grad = None
-        y = module(*inputs)
+        y = first(module(*inputs))
         y.backward(cotangent(y))
         return y
 
     if case.phase == "forward_backward":
         return forward_backward
 
-    optimizer = torch.optim.SGD(module.parameters(), lr=1e-6, momentum=0.9)
+    parameters = list(module.parameters())
+    if not parameters:  # dropout: a step is the two passes
+        return forward_backward
+    optimizer = torch.optim.SGD(parameters, lr=1e-6, momentum=0.9)
 
     def train_step() -> Tensor:
         y = forward_backward()

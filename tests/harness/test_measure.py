@@ -126,6 +126,21 @@ def test_the_numeric_error_of_a_right_net_is_within_its_tolerance(phase):
     assert 0 < error <= tolerance("float32", "model", "output" if phase == "infer" else "gradient")
 
 
+@pytest.mark.parametrize("phase", ["infer", "train_step"])
+@pytest.mark.parametrize("algebra", ["real", "quaternion"])
+@pytest.mark.parametrize("name", phnn.list_layers())
+def test_every_layer_of_the_registry_can_be_measured(name, algebra, phase):
+    """Built, fed, trained a step, counted and found right: dropout, shared inputs and tuple outputs included."""
+    measured = case(name, algebra, 1 if algebra == "real" else 4, phase=phase, batch=2)
+    if reason := find(name).constraints(phnn.algebra(algebra), dict(measured.shape)):
+        assert find(name).algebras is not None, reason
+        return
+    error = numerics.numeric_error(build(measured, "cpu"))
+    assert error <= tolerance("float32", "layer", "output" if phase == "infer" else "gradient")
+    cost = flops.costs(build(measured, "meta"))
+    assert cost.macs >= 0 <= cost.macs_dense
+
+
 def test_what_was_built_is_read_back():
     for path, expected in (("kron", "kron"), ("auto", "dense")):
         subject = build(case("linear", "quaternion", 4, path=path), "cpu")

@@ -12,9 +12,13 @@ if TYPE_CHECKING:
     from .algebras import Algebra as Algebra
     from .algebras import algebra as algebra
     from .algebras import list_algebras as list_algebras
+    from .init import learned_rule as learned_rule
     from .layers.conv import PHConv1d as PHConv1d
     from .layers.conv import PHConv2d as PHConv2d
     from .layers.conv import PHConv3d as PHConv3d
+    from .layers.conv_transpose import PHConvTranspose1d as PHConvTranspose1d
+    from .layers.conv_transpose import PHConvTranspose2d as PHConvTranspose2d
+    from .layers.conv_transpose import PHConvTranspose3d as PHConvTranspose3d
     from .layers.linear import PHLinear as PHLinear
     from .registry import create_layer as create_layer
     from .registry import create_model as create_model
@@ -28,9 +32,13 @@ _HOMES = {
     "PHConv1d": "layers.conv",
     "PHConv2d": "layers.conv",
     "PHConv3d": "layers.conv",
+    "PHConvTranspose1d": "layers.conv_transpose",
+    "PHConvTranspose2d": "layers.conv_transpose",
+    "PHConvTranspose3d": "layers.conv_transpose",
     "PHLinear": "layers.linear",
     "create_layer": "registry",
     "create_model": "registry",
+    "learned_rule": "init",
     "list_layers": "registry",
     "list_models": "registry",
 }

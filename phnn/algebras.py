@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 
@@ -105,9 +106,12 @@ class Algebra:
 
     @cached_property
     def signed_permutation(self) -> bool:
-        """Every product of two basis elements is plus or minus one basis element."""
+        """Every A_i is a signed permutation matrix: e_i e_j = ±e_k, and any two of i, j, k tell the third."""
         T = self.constants
-        return bool(np.isin(T, (-1.0, 0.0, 1.0)).all() and (np.abs(T).sum(axis=2) == 1).all())
+        return bool(np.isin(T, (-1.0, 0.0, 1.0)).all() and all((np.abs(T).sum(axis=d) == 1).all() for d in range(3)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Algebra, (self.name, self.n, self.T)  # through the constructor, which makes T read-only again
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Algebra) and self._key == other._key

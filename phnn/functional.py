@@ -19,6 +19,7 @@ from torch.nn import functional as nnf
 PATHS = ("kron", "dense")
 
 _CONV = {1: nnf.conv1d, 2: nnf.conv2d, 3: nnf.conv3d}
+_CONV_TRANSPOSE = {1: nnf.conv_transpose1d, 2: nnf.conv_transpose2d, 3: nnf.conv_transpose3d}
 
 
 def ph_weight(A: Tensor, F: Tensor, *, groups: int = 1, path: str = "dense") -> Tensor:
@@ -106,8 +107,58 @@ def conv_with_weight(
     conv = _CONV[W.dim() - 2]
     if groups == 1:
         return conv(x, W, bias, stride, padding, dilation)
-    channels = -W.dim() + 1  # counted from the end, so that an unbatched input works too
-    x = regroup(x, n, groups, x.dim() + channels)
-    y = conv(x, W, None, stride, padding, dilation, groups)
-    y = ungroup(y, n, groups, y.dim() + channels)
+    y = conv(_regroup_channels(x, n, groups, W), W, None, stride, padding, dilation, groups)
+    return _ungroup_channels(y, n, groups, W, bias)
+
+
+def ph_conv_transpose(
+    x: Tensor,
+    A: Tensor,
+    F: Tensor,
+    bias: Tensor | None = None,
+    *,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] = 0,
+    output_padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+    path: str = "dense",
+) -> Tensor:
+    """Transposed convolution of one, two or three dimensions: y = w*x, each product a transposed convolution.
+
+    x: (batch, in, *size); A: (n, n, n); F: (n, in/n, out/(n groups), *kernel), in and out in torch's order for a
+    transposed convolution; bias: (out,). It is the adjoint of ``ph_conv`` with rule A_i^T and filters F_i^T, which
+    torch stores as the same F: the conjugate weight for quaternions. Groups as in ``ph_conv``.
+    """
+    W = ph_weight(A.transpose(1, 2), F, groups=groups, path=path)
+    return conv_transpose_with_weight(x, W, bias, F.shape[0], stride, padding, output_padding, dilation, groups)
+
+
+def conv_transpose_with_weight(
+    x: Tensor,
+    W: Tensor,
+    bias: Tensor | None,
+    n: int,
+    stride: int | Sequence[int],
+    padding: int | Sequence[int],
+    output_padding: int | Sequence[int],
+    dilation: int | Sequence[int],
+    groups: int,
+) -> Tensor:
+    """The transposed convolution of ``ph_conv_transpose`` with a W (in, out / groups, *kernel) that is built."""
+    conv = _CONV_TRANSPOSE[W.dim() - 2]
+    if groups == 1:
+        return conv(x, W, bias, stride, padding, output_padding, 1, dilation)
+    x = _regroup_channels(x, n, groups, W)
+    y = conv(x, W, None, stride, padding, output_padding, groups, dilation)
+    return _ungroup_channels(y, n, groups, W, bias)
+
+
+def _regroup_channels(x: Tensor, n: int, groups: int, W: Tensor) -> Tensor:
+    # the channel dimension is counted from the end, so that an unbatched input works too
+    return regroup(x, n, groups, x.dim() - W.dim() + 1)
+
+
+def _ungroup_channels(y: Tensor, n: int, groups: int, W: Tensor, bias: Tensor | None) -> Tensor:
+    y = ungroup(y, n, groups, y.dim() - W.dim() + 1)
     return y if bias is None else y + bias.reshape(-1, *(1,) * (W.dim() - 2))

@@ -30,6 +30,8 @@ class Spec:
     arguments: shape → the keyword arguments of ``target``, besides algebra, n and path;
     input_shape: shape → the shape of the input tensor;
     constraints: (algebra, shape) → why this combination cannot be built, or None;
+    repeats: how many arguments of ``forward`` the input fills (3: query, key and value of self-attention);
+    paths: whether the module takes ``path``;
     info: one line for people; source: where the architecture was published.
     """
 
@@ -42,6 +44,8 @@ class Spec:
     constraints: Callable[[Algebra, Shape], str | None]
     info: str
     source: str = ""
+    repeats: int = 1
+    paths: bool = True
     keywords: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -54,14 +58,16 @@ class Spec:
         return target(*args, **self.keywords, **kwargs)
 
     def build(self, shape: Shape, **kwargs: Any) -> torch.nn.Module:
-        """The module of this shape; kwargs: algebra, n, path, device, dtype."""
+        """The module of this shape; kwargs: algebra, n, path (ignored where there is none), device, dtype."""
+        if not self.paths:
+            kwargs.pop("path", None)
         return self.create(**self.arguments(shape), **kwargs)
 
     def example_inputs(self, shape: Shape, *, device: Any = None, dtype: Any = None) -> tuple[torch.Tensor, ...]:
         """Inputs of this shape, standard normal, from torch's generator."""
         import torch
 
-        return (torch.randn(self.input_shape(shape), device=device, dtype=dtype),)
+        return (torch.randn(self.input_shape(shape), device=device, dtype=dtype),) * self.repeats
 
 
 _SPECS: dict[tuple[str, str], Spec] = {}

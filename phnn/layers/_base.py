@@ -16,26 +16,17 @@ from ..functional import PATHS, ph_weight
 from ..widths import misfit
 
 
-class PHLayer(nn.Module):
-    """Base of the layers whose weight is W = sum_i A_i (x) F_i.
+class OverAlgebra(nn.Module):
+    """Base of everything that has an algebra and a namesake in torch.nn.
 
     ``namesake`` is the torch.nn layer of the same signature. ``algebra="real"`` makes that layer itself: its
-    parameters, its state_dict and its speed are torch's because it is torch's. Any other algebra makes parameters
-    F, bias and, if the rule is learned, A; a fixed rule is a constant that is no part of the state.
-
-    W is kept between calls while nothing needs its gradient, and built anew once A or F has changed. Writes that
-    torch cannot see (``.data``, NumPy views) need ``clear_cache()``.
+    parameters, its state_dict and its speed are torch's because it is torch's.
     """
 
     namesake: ClassVar[type[Any]]
 
     algebra: Algebra
     n: int
-    path: str
-    path_built: str | None  # the path of the latest call
-    A: Tensor
-    F: nn.Parameter
-    bias: nn.Parameter | None
 
     def __new__(cls, *args: Any, algebra: str | Algebra = "ph", **kwargs: Any) -> Any:
         if isinstance(algebra, str) and algebra != "real":
@@ -45,8 +36,56 @@ class PHLayer(nn.Module):
             return super().__new__(cls)
         if (n := kwargs.pop("n", None)) not in (None, 1):
             raise ValueError(f"algebra 'real' has n=1, not n={n}")
-        _check_path(kwargs.pop("path", "auto"))
+        check_path(kwargs.pop("path", "auto"))
+        for name in ("rule", "rule_init"):
+            if kwargs.pop(name, None) is not None:
+                raise ValueError(f"algebra 'real' has no rule to learn: leave {name} out")
         return cls.namesake(*args, **kwargs)
+
+    def _resolve(self, algebra: str | Algebra, n: int | None, rule: Tensor | None = None, **widths: int) -> None:
+        """Set algebra and n; a shared rule tells n by itself. A width that n does not divide is a ValueError."""
+        if n is None and rule is not None and rule.dim() == 3:
+            n = rule.shape[0]
+        self.algebra = find_algebra(algebra, n)
+        self.n = self.algebra.n
+        if reason := misfit(self.n, **widths):
+            raise ValueError(f"{type(self).__name__}: {reason}")
+
+    def _check_rule(self, rule: nn.Parameter | None, rule_init: Any, like: Tensor) -> None:
+        """Refuse a rule that the layer cannot share: no algebra to learn it, another shape, dtype or device."""
+        name = type(self).__name__
+        if not self.algebra.learned and (rule is not None or rule_init is not None):
+            raise ValueError(f"{name}: algebra {self.algebra.name!r} is fixed, rule and rule_init are for 'ph' alone")
+        if rule is None:
+            return
+        if rule_init is not None:
+            raise ValueError(f"{name}: a shared rule is initialised where it is made, leave rule_init out")
+        if not isinstance(rule, nn.Parameter):
+            raise TypeError(f"{name}: rule is an nn.Parameter, not {type(rule).__name__}: see phnn.learned_rule")
+        if rule.shape != (self.n,) * 3:
+            raise ValueError(f"{name}: rule has shape {tuple(rule.shape)}, n={self.n} needs {(self.n,) * 3}")
+        if (rule.dtype, rule.device) != (like.dtype, like.device):
+            raise ValueError(f"{name}: rule is {rule.dtype} on {rule.device}, filters {like.dtype} on {like.device}")
+
+
+class PHLayer(OverAlgebra):
+    """Base of the layers whose weight is W = sum_i A_i (x) F_i.
+
+    An algebra that is not real makes parameters F, bias and, if the rule is learned, A; a fixed rule is a constant
+    that is no part of the state. ``rule`` shares one learned A between layers, ``rule_init`` says what a learned
+    A of the layer's own starts from (see ``init.rule_``).
+
+    W is kept between calls while nothing needs its gradient, and built anew once A or F has changed. Writes that
+    torch cannot see (``.data``, NumPy views) need ``clear_cache()``.
+    """
+
+    transposed: ClassVar[bool] = False  # W maps from its rows to its columns, as in a transposed convolution
+
+    path: str
+    path_built: str | None  # the path of the latest call
+    A: Tensor
+    F: nn.Parameter
+    bias: nn.Parameter | None
 
     def _setup(
         self,
@@ -54,19 +93,23 @@ class PHLayer(nn.Module):
         algebra: str | Algebra,
         n: int | None,
         path: str,
+        rule: nn.Parameter | None,
+        rule_init: str | Algebra | None,
         device: Any,
         dtype: torch.dtype | None,
         **widths: int,
     ) -> None:
         """Make the parameters that take the place of ``template``'s weight, after torch has checked the rest."""
-        found = find_algebra(algebra, n)
-        if reason := misfit(found.n, **widths):
-            raise ValueError(f"{type(self).__name__}: {reason}")
-        self.algebra, self.n, self.path, self.path_built = found, found.n, _check_path(path), None
+        self._resolve(algebra, n, rule, **widths)
+        self.path, self.path_built, self.rule_init = check_path(path), None, rule_init
         rows, cols, *kernel = template.weight.shape  # type: ignore[misc]
-        n = found.n
+        n = self.n
         self.F = nn.Parameter(torch.empty(n, rows // n, cols // n, *kernel, device=device, dtype=dtype))
-        if found.learned:
+        self._check_rule(rule, rule_init, self.F)
+        self.rule_shared = rule is not None
+        if rule is not None:
+            self.A = rule
+        elif self.algebra.learned:
             self.A = nn.Parameter(torch.empty(n, n, n, device=device, dtype=dtype))
         else:
             self.register_buffer("A", None, persistent=False)
@@ -81,9 +124,9 @@ class PHLayer(nn.Module):
             self.A = torch.tensor(self.algebra.rule, device=self.F.device, dtype=self.F.dtype)
 
     def reset_parameters(self) -> None:
-        """Draw A, F and bias anew: W has the variance of torch's default, the bias its distribution."""
-        if self.algebra.learned:
-            init.random_rule_(self.A)
+        """Draw F, bias and a learned A of the layer's own anew: W has the variance of torch's default."""
+        if self.algebra.learned and not self.rule_shared:
+            init.rule_(self.A, self.rule_init)
         fan_in, _ = init.fans(self.F)
         init.uniform_(self.F, self.A, init.default_std(fan_in))
         if self.bias is not None:
@@ -98,7 +141,12 @@ class PHLayer(nn.Module):
         path = self._resolved_path()
         if not torch.compiler.is_compiling():
             self.path_built = path
-        return ph_weight(self.A, self.F, groups=getattr(self, "groups", 1), path=path)
+        A = self.A.transpose(1, 2) if self.transposed else self.A
+        return ph_weight(A, self.F, groups=getattr(self, "groups", 1), path=path)
+
+    def factors(self) -> list[tuple[Tensor, Tensor]]:
+        """The pairs (A, F) that the layer's weights are built from: one."""
+        return [(self.A, self.F)]
 
     def _resolved_path(self) -> str:
         return "dense" if self.path == "auto" else self.path
@@ -126,7 +174,8 @@ class PHLayer(nn.Module):
         """Multiply-adds of the call that made ``output`` from ``input``, by the layer's path."""
         rows, cols, *kernel = self.F.shape[1:]
         numel = self.n * self.n * rows * cols * math.prod(kernel)
-        positions = output.numel() // (self.n * rows)  # each applies W once
+        applied = input if self.transposed else output
+        positions = applied.numel() // (self.n * rows)  # each applies W once
         return product_cost(self._resolved_path(), n=self.n, weight_numel=numel, positions=positions)
 
     def clear_cache(self) -> None:
@@ -153,7 +202,8 @@ class PHLayer(nn.Module):
         return f"algebra={self.algebra.name!r}, n={self.n}{path}"
 
 
-def _check_path(path: str) -> str:
+def check_path(path: str) -> str:
+    """The path, if it is one; a ValueError with near matches otherwise."""
     if path not in ("auto", *PATHS):
         raise ValueError(f"unknown path {path!r}{near_matches(path, ('auto', *PATHS))}")
     return path

@@ -80,3 +80,42 @@ def _conv(dims: int, size: int) -> None:
 _conv(1, 256)
 _conv(2, 16)
 _conv(3, 8)
+
+
+def _conv_transpose_arguments(shape: Shape) -> dict[str, Any]:
+    return {**_conv_arguments(shape), "output_padding": shape["output_padding"]}
+
+
+def _conv_transpose_fits(algebra: Algebra, shape: Shape) -> str | None:
+    if shape["output_padding"] >= shape["stride"]:
+        return f"output_padding={shape['output_padding']} is not smaller than stride={shape['stride']}"
+    return _fits(algebra, shape)
+
+
+def _conv_transpose(dims: int, size: int) -> None:
+    register(
+        Spec(
+            name=f"conv_transpose{dims}d",
+            kind="layer",
+            target=f"phnn.layers.conv_transpose:PHConvTranspose{dims}d",
+            shape={
+                "batch": 32,
+                "channels": 64,
+                "out_channels": None,
+                "size": size,
+                "kernel_size": 3,
+                "stride": 2,
+                "output_padding": 1,
+                "groups": 1,
+            },
+            arguments=_conv_transpose_arguments,
+            input_shape=lambda shape: (shape["batch"], shape["channels"], *[shape["size"]] * dims),
+            constraints=_conv_transpose_fits,
+            info=f"torch.nn.ConvTranspose{dims}d over any algebra; by default it doubles the side of the input",
+        )
+    )
+
+
+_conv_transpose(1, 128)
+_conv_transpose(2, 8)
+_conv_transpose(3, 4)

@@ -41,6 +41,8 @@ class _PHConv(PHLayer):
         algebra: str | Algebra = "ph",
         n: int | None = None,
         path: str = "auto",
+        rule: nn.Parameter | None = None,
+        rule_init: str | Algebra | None = None,
     ) -> None:
         super().__init__()
         # torch checks and completes the arguments; nothing of this layer is kept but their final form
@@ -60,7 +62,7 @@ class _PHConv(PHLayer):
             f"in_channels{per_group}": in_channels // groups,
             f"out_channels{per_group}": out_channels // groups,
         }
-        self._setup(template, algebra, n, path, device, dtype, **widths)
+        self._setup(template, algebra, n, path, rule, rule_init, device, dtype, **widths)
 
     def forward(self, input: Tensor) -> Tensor:
         W, padding = self._weight(), self.padding

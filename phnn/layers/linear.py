@@ -33,12 +33,14 @@ class PHLinear(PHLayer):
         algebra: str | Algebra = "ph",
         n: int | None = None,
         path: str = "auto",
+        rule: nn.Parameter | None = None,
+        rule_init: str | Algebra | None = None,
     ) -> None:
         super().__init__()
         self.in_features, self.out_features = in_features, out_features
         template = nn.Linear(in_features, out_features, bias, device="meta")
         widths = {"in_features": in_features, "out_features": out_features}
-        self._setup(template, algebra, n, path, device, dtype, **widths)
+        self._setup(template, algebra, n, path, rule, rule_init, device, dtype, **widths)
 
     def forward(self, input: Tensor) -> Tensor:
         return nnf.linear(input, self._weight(), self.bias)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from .layers.conv_transpose import PHConvTranspose2d as PHConvTranspose2d
     from .layers.conv_transpose import PHConvTranspose3d as PHConvTranspose3d
     from .layers.linear import PHLinear as PHLinear
+    from .rank import Decomposition as Decomposition
+    from .rank import decompose as decompose
     from .registry import create_layer as create_layer
     from .registry import create_model as create_model
     from .registry import list_layers as list_layers
@@ -36,8 +38,10 @@ _HOMES = {
     "PHConvTranspose2d": "layers.conv_transpose",
     "PHConvTranspose3d": "layers.conv_transpose",
     "PHLinear": "layers.linear",
+    "Decomposition": "rank",
     "create_layer": "registry",
     "create_model": "registry",
+    "decompose": "rank",
     "learned_rule": "init",
     "list_layers": "registry",
     "list_models": "registry",

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import zipfile
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -75,9 +76,9 @@ def decompose(of: str | Algebra | np.ndarray, rank: int | None = None) -> Decomp
     T, algebra = _constants(of)
     if rank is not None and rank < 1:
         raise ValueError(f"a decomposition has at least one term, not rank={rank}")
-    exact = exact_factors(algebra)
+    exact = exact_decomposition(algebra)
     if exact is not None and rank in (None, exact.rank):
-        return _described(T, exact)
+        return exact
     n = len(T)
     if rank is not None:
         return _searched(T, rank)
@@ -88,6 +89,13 @@ def decompose(of: str | Algebra | np.ndarray, rank: int | None = None) -> Decomp
         if found.residual <= _EXACT:
             break
     return found
+
+
+@lru_cache(maxsize=64)
+def exact_decomposition(algebra: Algebra) -> Decomposition | None:
+    """The exact construction for a fixed algebra, without a search; None where none is known."""
+    factors = exact_factors(algebra)
+    return None if factors is None else _described(algebra.constants, factors)
 
 
 def generic_rank(n: int) -> int:

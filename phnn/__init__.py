@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from .registry import create_model as create_model
     from .registry import list_layers as list_layers
     from .registry import list_models as list_models
+    from .tuning import Tuning as Tuning
+    from .tuning import tune as tune
 
 _HOMES = {
     "Algebra": "algebras",
@@ -39,12 +41,14 @@ _HOMES = {
     "PHConvTranspose3d": "layers.conv_transpose",
     "PHLinear": "layers.linear",
     "Decomposition": "rank",
+    "Tuning": "tuning",
     "create_layer": "registry",
     "create_model": "registry",
     "decompose": "rank",
     "learned_rule": "init",
     "list_layers": "registry",
     "list_models": "registry",
+    "tune": "tuning",
 }
 
 __all__ = list(_HOMES)

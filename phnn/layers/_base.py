@@ -187,7 +187,7 @@ class PHLayer(Paths, OverAlgebra):
         )
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
-        result = super()._apply(fn, recurse)
+        result = super()._apply(_on_filters(fn), recurse)
         self._cache = None  # .to() changes the data of parameters without bumping their version
         self._restore_rule()  # and may have rounded a fixed rule, or lost it (to_empty)
         return result
@@ -207,6 +207,23 @@ class PHLayer(Paths, OverAlgebra):
         path = "" if self.path == "auto" else f", path={self.path!r}"
         rank = "" if self.rank is None else f", rank={self.rank}"
         return f"algebra={self.algebra.name!r}, n={self.n}{rank}{path}"
+
+
+def _on_filters(fn: Any) -> Any:
+    """``fn`` for F too, which has one dimension more than the weight that .to(memory_format=…) knows.
+
+    The format is that of what is derived from F; F itself stays as it is.
+    """
+
+    def apply(t: Tensor) -> Tensor:
+        try:
+            return fn(t)
+        except RuntimeError:
+            if t.dim() < 5:
+                raise
+            return fn(t.flatten(0, 1)).unflatten(0, t.shape[:2]).contiguous()
+
+    return apply
 
 
 def check_path(path: str) -> str:

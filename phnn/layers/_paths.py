@@ -39,6 +39,8 @@ _MOST_SHAPES = 64  # remembered choices of an untuned layer; more shapes than th
 class Paths(nn.Module):
     """Runs a layer along its path, and keeps what the path derives from the parameters."""
 
+    tunable: ClassVar[bool] = False  # its forward follows plans
+
     algebra: Algebra
     n: int
     transposed: ClassVar[bool] = False  # W maps from its rows to its columns, as in a transposed convolution
@@ -199,15 +201,17 @@ class Paths(nn.Module):
 
     # ------------------------------------------------------------------------------------------ running a path
 
-    def _weight(self, plan: Plan = DENSE) -> Tensor:
-        """W for a forward pass: the kept one where nothing needs its gradient and nothing has changed."""
+    def _weight(self, plan: Plan = DENSE, x: Tensor | None = None) -> Tensor:
+        """W for a forward pass: the kept one where nothing needs its gradient and nothing has changed.
+
+        In the memory format of x, into which torch would bring it at every call.
+        """
         if plan.path == "kron":  # published code builds W in every call
             self._note("kron")
             return self._build("kron")
         self._note("dense")
-        if plan.memory_format != "channels_last" or self.F.dim() - 1 not in _FORMATS:
+        if x is None or x.dim() not in _FORMATS or not _is_channels_last(x):
             return self._kept("W", self._build)
-        # torch would bring W into the input's format at every call
         return self._kept("W last", lambda: _channels_last(self._build()))
 
     def _linear(self, x: Tensor, plan: Plan) -> Tensor | None:

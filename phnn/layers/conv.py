@@ -24,6 +24,8 @@ class _PHConv(PHLayer):
     convolutions*, 2022.
     """
 
+    tunable = True
+
     def __init__(
         self,
         in_channels: int,
@@ -78,7 +80,7 @@ class _PHConv(PHLayer):
             operator = conv_operator(len(self.kernel_size), *geometry)
             if (y := self._conv(input, plan, operator, geometry)) is not None:
                 return y
-        return conv_with_weight(input, self._weight(plan), self.bias, self.n, *geometry, self.groups)
+        return conv_with_weight(input, self._weight(plan, input), self.bias, self.n, *geometry, self.groups)
 
     def extra_repr(self) -> str:
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"

@@ -24,6 +24,7 @@ class _PHConvTranspose(PHLayer):
     """
 
     transposed = True
+    tunable = True
 
     def __init__(
         self,
@@ -70,7 +71,7 @@ class _PHConvTranspose(PHLayer):
             operator = conv_transpose_operator(len(self.kernel_size), *geometry)
             if (y := self._conv(input, plan, operator, None)) is not None:
                 return y
-        return conv_transpose_with_weight(input, self._weight(plan), self.bias, self.n, *geometry, self.groups)
+        return conv_transpose_with_weight(input, self._weight(plan, input), self.bias, self.n, *geometry, self.groups)
 
     def _padding_for(self, input: Tensor, output_size: Sequence[int]) -> tuple[int, ...]:
         """The output_padding that makes the output's spatial size ``output_size``, or its last dimensions."""

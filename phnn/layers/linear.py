@@ -22,6 +22,7 @@ class PHLinear(PHLayer):
     """
 
     namesake = nn.Linear
+    tunable = True
 
     def __init__(
         self,

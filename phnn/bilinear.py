@@ -41,13 +41,31 @@ def mixed(m: Tensor, x: Tensor) -> Tensor:
     One small matrix product for each image, or for each pixel of a channels_last x, whose format is kept.
     """
     rows, n = m.shape
-    if x.dim() > 3 and not x.is_contiguous() and _channels_last(x):
-        pixels = x.movedim(1, -1)
-        v = pixels.reshape(-1, n, x.shape[1] // n)
-        return torch.bmm(m.expand(v.shape[0], rows, n), v).reshape(*pixels.shape[:-1], -1).movedim(-1, 1)
-    v = x.reshape(x.shape[0], n, -1)
-    # bmm, not matmul: matmul folds the batch into a transposed copy once gradients are wanted
+    if _by_pixel(x):
+        # bmm, not matmul: matmul folds the batch into a transposed copy once gradients are wanted
+        v = _components(x, n)
+        y = torch.bmm(m.expand(v.shape[0], rows, n), v)
+        return y.reshape(x.shape[0], *x.shape[2:], -1).movedim(-1, 1)
+    v = _components(x, n)
     return torch.bmm(m.expand(v.shape[0], rows, n), v).reshape(x.shape[0], -1, *x.shape[2:])
+
+
+def _mixed_into(y: Tensor, m: Tensor, x: Tensor) -> None:
+    """``mixed``, written to y, which has x's memory format. Without gradients."""
+    rows, n = m.shape
+    v = _components(x, n)
+    torch.bmm(m.expand(v.shape[0], rows, n), v, out=_components(y, rows))
+
+
+def _components(x: Tensor, n: int) -> Tensor:
+    """(images, n, w pixels), or of a channels_last x (images pixels, n, w): components in the middle, x in place."""
+    if _by_pixel(x):
+        return x.movedim(1, -1).reshape(-1, n, x.shape[1] // n)
+    return x.reshape(x.shape[0], n, -1)
+
+
+def _by_pixel(x: Tensor) -> bool:
+    return x.dim() > 3 and not x.is_contiguous() and _channels_last(x)
 
 
 def _channels_last(x: Tensor) -> bool:
@@ -78,27 +96,40 @@ def bilinear_conv(
     return biased(y, bias, y.dim() - 2)
 
 
-def in_chunks(x: Tensor, chunk: int, call: Callable[[Tensor], Tensor]) -> Tensor:
-    """``call`` on ``chunk`` images at a time, into one result. For inference.
+def bilinear_conv_in_chunks(
+    x: Tensor,
+    filters: Tensor,
+    b: Tensor,
+    c: Tensor,
+    bias: Tensor | None,
+    groups: int,
+    operator: GroupedOperator,
+    chunk: int,
+) -> Tensor:
+    """``bilinear_conv``, ``chunk`` images at a time, into one result. For inference.
 
     Mixed inputs and products are R/n times as large as what the real layer reads and writes. Whole, they travel
     through memory, and the allocator gives their pages back at each call; in chunks they stay in the cache.
     """
     if not 0 < chunk < x.shape[0]:
-        return call(x)
-    parts = x.split(chunk)
-    first = call(parts[0])
-    y = _empty_like(first, x.shape[0])
-    targets = y.split(chunk)
-    targets[0].copy_(first)
-    for part, target in zip(parts[1:], targets[1:], strict=True):
-        target.copy_(call(part))
-    return y
+        return bilinear_conv(x, filters, b, c, bias, groups, operator)
+    y: Tensor | None = None
+    for part, start in zip(x.split(chunk), range(0, x.shape[0], chunk), strict=True):
+        products = operator(mixed(b, part), filters, b.shape[0] * groups)
+        if y is None:
+            y = _room(products, x.shape[0], products.shape[1] // b.shape[0] * b.shape[1])
+        target = y[start : start + chunk]
+        if _by_pixel(products) == _by_pixel(target):
+            _mixed_into(target, c.t(), products)
+        else:  # one pixel or one channel: both formats at once, and no telling which
+            target.copy_(mixed(c.t(), products))
+    assert y is not None
+    return y if bias is None else y.add_(bias.to(y.dtype).reshape(-1, *(1,) * (y.dim() - 2)))
 
 
-def _empty_like(part: Tensor, batch: int) -> Tensor:
-    """Room for a whole batch, in the memory format of a part of it."""
-    shape = (batch, *part.shape[1:])
-    if part.dim() > 3 and not part.is_contiguous() and _channels_last(part):
-        return part.new_empty((batch, *part.shape[2:], part.shape[1])).movedim(-1, 1)
-    return part.new_empty(shape)
+def _room(like: Tensor, batch: int, channels: int) -> Tensor:
+    """An empty tensor for all images, in the memory format of ``like``."""
+    size = like.shape[2:]
+    if _by_pixel(like):
+        return like.new_empty((batch, *size, channels)).movedim(-1, 1)
+    return like.new_empty((batch, channels, *size))

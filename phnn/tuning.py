@@ -12,7 +12,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,7 +28,7 @@ from .timing import Round, no_sync, sample
 _VERSION = 1
 _MARGIN = 0.98  # another plan than dense must win by more than noise
 _CHUNK_BYTES = 2 << 20  # mixed input of a chunk: about a core's second-level cache
-_ROUNDS = 5  # the fewest from which a median says something
+_ROUNDS = 5  # fewer may all be disturbed
 _FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
@@ -37,7 +36,7 @@ _FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channe
 class Tuning:
     """What was measured and chosen: a plan for each layer, and the memory format of the model.
 
-    seconds: median time of each plan of each layer, by the layer's name; model_seconds: of the whole model, untuned
+    seconds: fastest round of each plan of each layer, by the layer's name; model_seconds: of the whole model, untuned
     (``dense``) and tuned in each format.
     """
 
@@ -133,7 +132,8 @@ def candidates(layer: PHLayer, x: Tensor, phase: str, memory_format: str) -> lis
         return [PLAIN["dense"], PLAIN["factored"], *([PLAIN["bilinear"]] if bilinear else [])]
     keep = memory_format if layer.F.dim() == 5 else "keep"
     plans = [Plan("dense", keep)]
-    packable = infer and layer.F.dim() in (5, 6) and not layer.transposed and x.device.type == "cpu"
+    # the packed convolution leaves its output in channels_last, whatever it is given
+    packable = infer and keep == "channels_last" and not layer.transposed and x.device.type == "cpu"
     if packable and layer._groups == 1:
         plans.append(Plan("dense", keep, packed=True))
     if keep != "channels_last":  # components are images only where channels are planes
@@ -146,10 +146,10 @@ def candidates(layer: PHLayer, x: Tensor, phase: str, memory_format: str) -> lis
 
 
 def _chunks(x: Tensor, growth: float) -> list[int]:
-    """Images whose mixed inputs fit a cache, once and twice; none where the whole batch does."""
+    """Images whose mixed inputs fit a cache: half of it, all, twice; none where the whole batch does."""
     image = x.numel() / x.shape[0] * x.element_size() * growth
-    size = max(1, 2 ** round(math.log2(max(1.0, _CHUNK_BYTES / image))))
-    return [chunk for chunk in (size, 2 * size) if chunk < x.shape[0]]
+    size = 2 ** round(math.log2(max(1.0, _CHUNK_BYTES / image)))
+    return [chunk for chunk in (size // 2, size, 2 * size) if 0 < chunk < x.shape[0]]
 
 
 def _decompose(layers: Mapping[str, PHLayer]) -> None:
@@ -214,16 +214,10 @@ def _likeness(layer: PHLayer, x: Tensor) -> tuple[Any, ...]:
 def _plan_seconds(
     layer: PHLayer, x: Tensor, plans: Sequence[Plan], phase: str, seconds_per_plan: float
 ) -> dict[Plan, float]:
-    """Median seconds of each plan, scaled to ``dense``'s by their ratios round by round."""
+    """Seconds of each plan: its fastest round, since whatever else runs on the machine only adds."""
     calls = {str(plan): _call(layer, x, plan, phase) for plan in plans}
-    stop = _until(seconds_per_plan * len(plans))
-    samples = sample(calls, stop, warmup=1, sync=_sync(x))
-    dense = samples.seconds(str(plans[0]))
-    scale = statistics.median(dense)
-    return {
-        plan: scale * statistics.median(a / b for a, b in zip(samples.seconds(str(plan)), dense, strict=True))
-        for plan in plans
-    }
+    samples = sample(calls, _until(seconds_per_plan * len(plans)), warmup=1, sync=_sync(x))
+    return {plan: min(samples.seconds(str(plan))) for plan in plans}
 
 
 def _call(layer: PHLayer, x: Tensor, plan: Plan, phase: str) -> Callable[[], object]:
@@ -278,7 +272,7 @@ def _fastest(
     options = {**dense, **found}
     calls = {name: _model_call(option.apply(copy.deepcopy(model)), inputs, phase) for name, option in options.items()}
     samples = sample(calls, _until(10 * seconds_per_plan * len(calls)), warmup=1, sync=_sync(inputs[0]))
-    seconds = {name: statistics.median(samples.seconds(name)) for name in options}
+    seconds = {name: min(samples.seconds(name)) for name in options}
     name = min(seconds, key=lambda name: seconds[name] * (_MARGIN if name in found else 1))
     # a dense model in the better format still has every layer's times to show
     best = options[name]

@@ -16,8 +16,8 @@ from ..auto import auto_path
 from ..bilinear import (
     GroupedOperator,
     bilinear_conv,
+    bilinear_conv_in_chunks,
     bilinear_linear,
-    in_chunks,
     rule_of_factors,
     transformed_filters,
 )
@@ -270,12 +270,9 @@ class Paths(nn.Module):
             call = self._packed("bilinear", filters, None, x, b.shape[0] * groups, geometry)
             operator = operator if call is None else lambda x, weight, groups: call(x)
 
-        def run(x: Tensor) -> Tensor:
-            return bilinear_conv(x, filters, b, c, bias, groups, operator)
-
         if plan.chunk and eager and x.dim() == dims:
-            return in_chunks(x, plan.chunk, run)
-        return batched(dims, x, run)
+            return bilinear_conv_in_chunks(x, filters, b, c, bias, groups, operator, plan.chunk)
+        return batched(dims, x, lambda x: bilinear_conv(x, filters, b, c, bias, groups, operator))
 
     def _packed_conv(self, x: Tensor, plan: Plan, geometry: Geometry) -> Tensor | None:
         """The convolution with W in the CPU library's layout, in inference; None where there is none."""

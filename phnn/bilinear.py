@@ -12,6 +12,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+_NARROW, _MANY = 32, 512  # channels of a component, and pixels, from which on pairs of pixels are mixed together
+
 # (x, weight, groups) -> y: any operator that is linear in both and acts on channel groups (a convolution)
 GroupedOperator = Callable[[Tensor, Tensor, int], Tensor]
 
@@ -40,21 +42,32 @@ def mixed(m: Tensor, x: Tensor) -> Tensor:
 
     One small matrix product for each image, or for each pixel of a channels_last x, whose format is kept.
     """
-    rows, n = m.shape
     if _by_pixel(x):
-        # bmm, not matmul: matmul folds the batch into a transposed copy once gradients are wanted
-        v = _components(x, n)
-        y = torch.bmm(m.expand(v.shape[0], rows, n), v)
-        return y.reshape(x.shape[0], *x.shape[2:], -1).movedim(-1, 1)
-    v = _components(x, n)
-    return torch.bmm(m.expand(v.shape[0], rows, n), v).reshape(x.shape[0], -1, *x.shape[2:])
+        return _products(m, x).reshape(x.shape[0], *x.shape[2:], -1).movedim(-1, 1)
+    return _products(m, x).reshape(x.shape[0], -1, *x.shape[2:])
 
 
 def _mixed_into(y: Tensor, m: Tensor, x: Tensor) -> None:
     """``mixed``, written to y, which has x's memory format. Without gradients."""
-    rows, n = m.shape
-    v = _components(x, n)
-    torch.bmm(m.expand(v.shape[0], rows, n), v, out=_components(y, rows))
+    target = _components(y, m.shape[0])
+    v, m = _paired(_components(x, m.shape[1]), m)
+    torch.bmm(m.expand(v.shape[0], *m.shape), v, out=target.reshape(v.shape[0], m.shape[0], -1))
+
+
+def _products(m: Tensor, x: Tensor) -> Tensor:
+    v, m = _paired(_components(x, m.shape[1]), m)
+    # bmm, not matmul: matmul folds the batch into a transposed copy once gradients are wanted
+    return torch.bmm(m.expand(v.shape[0], *m.shape), v)
+
+
+def _paired(v: Tensor, m: Tensor) -> tuple[Tensor, Tensor]:
+    """v and m for half as many products of twice the size, where single ones are too small for their overhead."""
+    count, n, width = v.shape
+    if width > _NARROW or count < _MANY or count % 2 or m.requires_grad or v.device.type != "cpu":
+        return v, m
+    if torch.compiler.is_compiling():
+        return v, m
+    return v.reshape(count // 2, 2 * n, width), torch.block_diag(m, m)
 
 
 def _components(x: Tensor, n: int) -> Tensor:

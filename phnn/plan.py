@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 from .algebras import near_matches
@@ -35,7 +36,7 @@ class Plan:
         if self.chunk < 0:
             raise ValueError(f"chunk counts images, not {self.chunk}")
 
-    @property
+    @cached_property
     def plain(self) -> bool:
         """Nothing but the path: the operator runs as torch would run it."""
         return self.memory_format == "keep" and not self.packed and not self.chunk

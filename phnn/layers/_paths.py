@@ -72,8 +72,9 @@ class Paths(nn.Module):
         return self.A if self.rank is None else rule_of_factors(self.a, self.b, self.c)
 
     def _sources(self) -> tuple[Tensor, ...]:
-        """The tensors that everything else is derived from."""
-        return (self.F, self.A) if self.rank is None else (self.F, self.a, self.b, self.c)
+        """The tensors that everything else is derived from, and that may change."""
+        own = self._parameters  # what attributes of a module are looked up in, the long way round
+        return tuple([own[name] for name in ("F", "A", "a", "b", "c") if name in own])  # type: ignore[misc]
 
     def _known_decomposition(self) -> Decomposition | None:
         # only a layer that is told to run the bilinear path waits for a search
@@ -163,7 +164,7 @@ class Paths(nn.Module):
 
     def _note(self, path: str) -> None:
         # reading is cheap, setting an attribute of a module is not
-        if not torch.compiler.is_compiling() and self.path_built != path:
+        if self.path_built != path and not torch.compiler.is_compiling():
             self.path_built = path
 
     # ------------------------------------------------------------------------------------- what a path keeps
@@ -174,25 +175,26 @@ class Paths(nn.Module):
     def _kept(self, what: str, make: Callable[[], Any]) -> Any:
         """make(), kept until a parameter changes; made anew where its gradient is needed."""
         sources = self._sources()
-        # a graph must hold how things are made, and inference tensors have no version to compare
-        if (
-            torch.compiler.is_compiling()
-            or self._needs_grad(sources)
-            or any(source.is_inference() for source in sources)
-        ):
+        # a graph must hold how things are made
+        if torch.compiler.is_compiling() or (torch.is_grad_enabled() and self._needs_grad(sources)):
             return make()
-        versions = [source._version for source in sources]  # before making: a write during it makes it stale
         cache = self._cache
-        entry = None if cache is None else cache.get(what)
-        if entry and entry[1] == versions and all(a is b for a, b in zip(entry[0], sources, strict=True)):
-            return entry[2]
+        if cache is not None and (entry := cache.get(what)) is not None:
+            for source, (same, version) in zip(sources, entry[0], strict=True):
+                if source is not same or source._version != version:
+                    break
+            else:
+                return entry[1]
+        if any(source.is_inference() for source in sources):  # these have no version to compare
+            return make()
+        versions = [(source, source._version) for source in sources]  # before making: a write during it shows
         # outside inference mode, so that what is made in it may later take part in autograd (a frozen layer)
         with torch.inference_mode(False), torch.no_grad():
             value = make()
         if _lasting(value):
             if cache is None:
                 cache = self._cache = {}
-            cache[what] = (sources, versions, value)
+            cache[what] = (versions, value)
         return value
 
     def clear_cache(self) -> None:
@@ -244,7 +246,7 @@ class Paths(nn.Module):
         if plan.memory_format == "keep" or x.dim() != self.F.dim() - 1 or x.dim() not in _FORMATS:
             return x
         if plan.memory_format == "contiguous":
-            return x.contiguous()
+            return x if x.is_contiguous() else x.contiguous()
         return _channels_last(x)
 
     def _conv(self, x: Tensor, plan: Plan, operator: GroupedOperator, geometry: Geometry | None) -> Tensor | None:

@@ -2,7 +2,7 @@
 
     for each memory format: run the model once and note what each layer receives
         for each kind of layer (same class, sizes and input): time its plans, interleaved, and keep the fastest
-    time the whole model, tuned in each format and untuned, interleaved, and keep the fastest
+    time the whole model, tuned in each format, with each layer in its own, and untuned, interleaved; keep the fastest
 
 Knows plans, layers and the sampler; nothing of sweeps or records. The result is a value that can be saved.
 """
@@ -27,6 +27,7 @@ from .timing import Round, no_sync, sample
 
 _VERSION = 1
 _MARGIN = 0.98  # another plan than dense must win by more than noise
+_CHANGE = 0.9  # another memory format than its neighbours' must win by what the conversions may cost
 _CHUNK_BYTES = 2 << 20  # mixed input of a chunk: about a core's second-level cache
 _ROUNDS = 5  # fewer may all be disturbed
 _FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -110,6 +111,8 @@ def tune(
     for memory_format in formats:
         twin = _dense(copy.deepcopy(model), phase, memory_format)
         found[memory_format] = _tuned_layers(twin, example_inputs, phase, memory_format, seconds_per_plan)
+    if len(found) > 1:
+        found["mixed"] = _mixed(found["contiguous"], found["channels_last"])
     tuning = _fastest(model, example_inputs, phase, found, seconds_per_plan)
     tuning.apply(model)
     return tuning
@@ -268,6 +271,7 @@ def _fastest(
     dense = {
         f"dense {name}": Tuning(phase, name, dict.fromkeys(tuning.plans, PLAIN["dense"]))
         for name, tuning in found.items()
+        if name in _FORMATS
     }
     options = {**dense, **found}
     calls = {name: _model_call(option.apply(copy.deepcopy(model)), inputs, phase) for name, option in options.items()}
@@ -276,8 +280,19 @@ def _fastest(
     name = min(seconds, key=lambda name: seconds[name] * (_MARGIN if name in found else 1))
     # a dense model in the better format still has every layer's times to show
     best = options[name]
-    times = found[best.memory_format].seconds
+    times = found.get("mixed", found[best.memory_format]).seconds
     return Tuning(phase, best.memory_format, best.plans, times, seconds)
+
+
+def _mixed(contiguous: Tuning, last: Tuning) -> Tuning:
+    """Each layer in the format that suits it. What the changes of format cost, the whole model's time will tell."""
+    seconds = {name: {**contiguous.seconds[name], **last.seconds[name]} for name in last.plans}
+    plans = {}
+    for name, plan in last.plans.items():
+        other = contiguous.plans[name]
+        changes = seconds[name][str(other)] < _CHANGE * seconds[name][str(plan)]
+        plans[name] = other if changes else plan
+    return Tuning(last.phase, last.memory_format, plans, seconds)
 
 
 def _model_call(model: nn.Module, inputs: Sequence[Any], phase: str) -> Callable[[], object]:

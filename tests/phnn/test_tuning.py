@@ -12,7 +12,7 @@ from torch import nn
 import phnn
 from phnn.auto import auto_path
 from phnn.plan import Plan
-from phnn.tuning import Tuning, candidates, tunable_layers, tune
+from phnn.tuning import Tuning, _mixed, candidates, tunable_layers, tune
 
 
 @pytest.fixture(autouse=True)
@@ -135,6 +135,18 @@ def test_a_tuned_model_compiles_and_survives_deepcopy(favour):
         torch._dynamo.reset()
         compiled = torch.compile(twin, fullgraph=True, backend="aot_eager")
         torch.testing.assert_close(compiled(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_layers_of_one_model_may_run_in_different_formats():
+    plans = {"contiguous": Plan("bilinear", "contiguous", chunk=4), "channels_last": Plan("dense", "channels_last")}
+    times = {"contiguous": {"a": 0.5, "b": 1.0}, "channels_last": {"a": 1.0, "b": 1.0}}
+    contiguous, last = (
+        Tuning("infer", name, dict.fromkeys("ab", plan), {layer: {str(plan): times[name][layer]} for layer in "ab"})
+        for name, plan in plans.items()
+    )
+    mixed = _mixed(contiguous, last)
+    assert mixed.plans == {"a": plans["contiguous"], "b": plans["channels_last"]}
+    assert mixed.seconds["a"] == {"bilinear contiguous chunk=4": 0.5, "dense channels_last": 1.0}
 
 
 def test_dense_is_always_a_candidate_and_comes_first():

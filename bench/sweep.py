@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from phnn.algebras import algebra as find_algebra
 from phnn.algebras import near_matches
-from phnn.cost import PATHS
+from phnn.plan import PATHS
 from phnn.registry import Spec, find
 from phnn.tolerances import dtypes
 

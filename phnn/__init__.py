@@ -40,10 +40,14 @@ if TYPE_CHECKING:
     from .layers.recurrent import PHRNN as PHRNN
     from .layers.rotation import QuaternionRotationConv2d as QuaternionRotationConv2d
     from .layers.rotation import QuaternionRotationLinear as QuaternionRotationLinear
+    from .rank import Decomposition as Decomposition
+    from .rank import decompose as decompose
     from .registry import create_layer as create_layer
     from .registry import create_model as create_model
     from .registry import list_layers as list_layers
     from .registry import list_models as list_models
+    from .tuning import Tuning as Tuning
+    from .tuning import tune as tune
 
 _HOMES = {
     "Algebra": "algebras",
@@ -76,11 +80,15 @@ _HOMES = {
     "create_model": "registry",
     "dof": "freedom",
     "dof_formula": "freedom",
+    "Decomposition": "rank",
+    "Tuning": "tuning",
+    "decompose": "rank",
     "learned_rule": "init",
     "list_algebras": "algebras",
     "list_layers": "registry",
     "list_models": "registry",
     "redundancy": "freedom",
+    "tune": "tuning",
 }
 
 __all__ = list(_HOMES)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-PATHS = ("kron", "dense")  # the contraction paths by name; functional.py executes them
-
 
 @dataclass(frozen=True)
 class Cost:
@@ -27,12 +25,34 @@ class Cost:
         )
 
 
-def product_cost(path: str, *, n: int, weight_numel: int, positions: int) -> Cost:
+def product_cost(
+    path: str,
+    *,
+    n: int,
+    weight_numel: int,
+    positions: int,
+    rank: int | None = None,
+    in_channels: int = 0,
+    out_channels: int = 0,
+    in_positions: int = 0,
+    out_positions: int = 0,
+) -> Cost:
     """Cost of applying a W of ``weight_numel`` entries at ``positions`` (rows of a linear, pixels of a batch).
 
-    ``dense`` and ``kron`` run the real operator on W, and spend n multiply-adds on each entry of W.
+    ``dense`` and ``kron`` run the real operator on W, and spend n multiply-adds on each entry of W. ``factored``
+    applies every filter to every component, which is as much, and then mixes n^2 partial outputs into n.
+    ``bilinear`` applies R blocks of W's n^2, mixes inputs before and outputs after, and makes R filters of n.
+    The mixing is counted as the matrix product that it is. in_positions, out_positions: rows or pixels of the input
+    and of the output (default: positions).
     """
     dense = weight_numel * positions
     if path in ("dense", "kron"):
         return Cost(macs=dense, macs_weight_build=n * weight_numel, macs_dense=dense)
-    raise ValueError(f"no cost is known for path {path!r}")
+    out_mix = (out_positions or positions) * out_channels  # multiply-adds for each term of the mix
+    if path == "factored":
+        return Cost(macs=dense + n * n * out_mix, macs_dense=dense)
+    if path == "bilinear" and rank:
+        mixing = rank * ((in_positions or positions) * in_channels + out_mix)
+        blocks = dense * rank // n**2
+        return Cost(blocks + mixing, macs_weight_build=rank * weight_numel // n, macs_dense=dense)
+    raise ValueError(f"no cost is known for path {path!r}{'' if rank else ' without a rank'}")

@@ -5,19 +5,26 @@ W[k*o + p, j*c + q] = sum_i A[i, k, j] F[i, p, q], for A of shape (n, n, n) and 
 Channels are component-major: real channel = component * (channels / n) + index. With groups, W acts on
 group-major channels (group, component, index), which is what ``regroup`` makes of them.
 
-Nothing here caches, chooses or searches; modules and tuning do.
+``kron`` and ``dense`` build W; ``factored`` and ``bilinear`` (modules of those names) never do, and ``bilinear``
+needs the factors (a, b, c) of A, from ``phnn.rank``. Nothing here caches, chooses or searches; modules and tuning do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
 from torch.nn import functional as nnf
 
-from .cost import PATHS
+from .bilinear import GroupedOperator, bilinear_conv, bilinear_linear, transformed_filters
+from .factored import factored_conv, factored_linear
+from .plan import PATHS
+
+BUILDS_W = ("kron", "dense")
+
+Factors = tuple[Tensor, Tensor, Tensor]
 
 _CONV = {1: nnf.conv1d, 2: nnf.conv2d, 3: nnf.conv3d}
 _CONV_TRANSPOSE = {1: nnf.conv_transpose1d, 2: nnf.conv_transpose2d, 3: nnf.conv_transpose3d}
@@ -35,7 +42,7 @@ def ph_weight(A: Tensor, F: Tensor, *, groups: int = 1, path: str = "dense") -> 
             return _weight_by_product(A, F, groups)
         if path == "kron":
             return _weight_by_kron(A, F, groups)
-    raise ValueError(f"unknown path {path!r}: choose one of {', '.join(PATHS)}")
+    raise ValueError(f"path {path!r} builds no weight: choose one of {', '.join(BUILDS_W)}")
 
 
 def full_precision(device_type: str) -> AbstractContextManager[object]:
@@ -75,8 +82,24 @@ def ungroup(x: Tensor, n: int, groups: int, dim: int) -> Tensor:
     return regroup(x, groups, n, dim)
 
 
-def ph_linear(x: Tensor, A: Tensor, F: Tensor, bias: Tensor | None = None, *, path: str = "dense") -> Tensor:
-    """y = x W^T + bias. x: (..., in); A: (n, n, n); F: (n, out/n, in/n); bias: (out,); y: (..., out)."""
+def ph_linear(
+    x: Tensor,
+    A: Tensor,
+    F: Tensor,
+    bias: Tensor | None = None,
+    *,
+    path: str = "dense",
+    factors: Factors | None = None,
+) -> Tensor:
+    """y = x W^T + bias. x: (..., in); A: (n, n, n); F: (n, out/n, in/n); bias: (out,); y: (..., out).
+
+    factors: (a, b, c), each (R, n), that make A; needed by ``bilinear`` alone.
+    """
+    if path == "factored":
+        return factored_linear(x, A, F, bias)
+    if path == "bilinear":
+        a, b, c = needed(factors)
+        return bilinear_linear(x, transformed_filters(a, F), b, c, bias)
     return nnf.linear(x, ph_weight(A, F, path=path), bias)
 
 
@@ -91,14 +114,92 @@ def ph_conv(
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
     path: str = "dense",
+    factors: Factors | None = None,
 ) -> Tensor:
     """Convolution of one, two or three dimensions with W.
 
     x: (batch, in, *size); A: (n, n, n); F: (n, out/n, in/(n groups), *kernel); bias: (out,). Groups split the
     channels of every component, so that each group is a hypercomplex convolution of its own.
+    factors: (a, b, c), each (R, n), that make A; needed by ``bilinear`` alone.
     """
-    W = ph_weight(A, F, groups=groups, path=path)
-    return conv_with_weight(x, W, bias, F.shape[0], stride, padding, dilation, groups)
+    if path in BUILDS_W:
+        W = ph_weight(A, F, groups=groups, path=path)
+        return conv_with_weight(x, W, bias, F.shape[0], stride, padding, dilation, groups)
+    operator = conv_operator(F.dim() - 3, stride, padding, dilation)
+    return conv_without_weight(x, A, F, bias, groups, operator, path=path, factors=factors)
+
+
+def conv_without_weight(
+    x: Tensor,
+    A: Tensor,
+    F: Tensor,
+    bias: Tensor | None,
+    groups: int,
+    operator: GroupedOperator,
+    *,
+    path: str,
+    factors: Factors | None = None,
+    transposed: bool = False,
+) -> Tensor:
+    """``ph_conv`` or, with ``transposed``, ``ph_conv_transpose`` along a path that builds no W."""
+    if path == "factored":
+
+        def call(x: Tensor) -> Tensor:
+            return factored_conv(x, A, F, bias, groups, operator, transposed=transposed)
+
+    elif path == "bilinear":
+        a, b, c = needed(factors)
+        filters = transformed_filters(a, F).flatten(0, 1)
+
+        def call(x: Tensor) -> Tensor:
+            return bilinear_conv(x, filters, b, c, bias, groups, operator)
+
+    else:
+        raise ValueError(f"unknown path {path!r}: choose one of {', '.join(PATHS)}")
+    return batched(F.dim() - 1, x, call)
+
+
+def needed(factors: Factors | None) -> Factors:
+    """The factors, or a ValueError that says where they come from."""
+    if factors is None:
+        raise ValueError("path 'bilinear' needs factors=(a, b, c) of the rule: phnn.rank.decompose finds them")
+    return factors
+
+
+def conv_operator(
+    dims: int,
+    stride: int | Sequence[int] = 1,
+    padding: str | int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+) -> GroupedOperator:
+    """The convolution of ``dims`` dimensions as a function of (x, weight, groups)."""
+    conv = _CONV[dims]
+
+    def operator(x: Tensor, weight: Tensor, groups: int) -> Tensor:
+        return conv(x, weight, None, stride, padding, dilation, groups)
+
+    return operator
+
+
+def conv_transpose_operator(
+    dims: int,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] = 0,
+    output_padding: int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+) -> GroupedOperator:
+    """The transposed convolution of ``dims`` dimensions as a function of (x, weight, groups)."""
+    conv = _CONV_TRANSPOSE[dims]
+
+    def operator(x: Tensor, weight: Tensor, groups: int) -> Tensor:
+        return conv(x, weight, None, stride, padding, output_padding, groups, dilation)
+
+    return operator
+
+
+def batched(dims: int, x: Tensor, call: Callable[[Tensor], Tensor]) -> Tensor:
+    """``call`` on x of ``dims`` dimensions, the first of which, the batch, may be missing."""
+    return call(x) if x.dim() == dims else call(x.unsqueeze(0)).squeeze(0)
 
 
 def conv_with_weight(
@@ -131,13 +232,17 @@ def ph_conv_transpose(
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
     path: str = "dense",
+    factors: Factors | None = None,
 ) -> Tensor:
     """Transposed convolution of one, two or three dimensions: y = w*x, each product a transposed convolution.
 
     x: (batch, in, *size); A: (n, n, n); F: (n, in/n, out/(n groups), *kernel), in and out in torch's order for a
     transposed convolution; bias: (out,). It is the adjoint of ``ph_conv`` with rule A_i^T and filters F_i^T, which
-    torch stores as the same F: the conjugate weight for quaternions. Groups as in ``ph_conv``.
+    torch stores as the same F: the conjugate weight for quaternions. Groups and factors as in ``ph_conv``.
     """
+    if path not in BUILDS_W:
+        operator = conv_transpose_operator(F.dim() - 3, stride, padding, output_padding, dilation)
+        return conv_without_weight(x, A, F, bias, groups, operator, path=path, factors=factors, transposed=True)
     W = ph_weight(A.transpose(1, 2), F, groups=groups, path=path)
     return conv_transpose_with_weight(x, W, bias, F.shape[0], stride, padding, output_padding, dilation, groups)
 

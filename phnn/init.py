@@ -61,6 +61,20 @@ def random_rule_(A: Tensor) -> Tensor:
         return A.div_(A.norm(dim=0, keepdim=True))
 
 
+def rule_factors_(a: Tensor, b: Tensor, c: Tensor) -> None:
+    """Fill the factors (R, n) of a learned rule: b and c orthogonal, a normal, sum_ikj A_i[k, j]^2 = n^2. In place.
+
+    Orthogonal mixing neither drowns nor repeats a component, so that every block product has something to say.
+    """
+    n = a.shape[1]
+    with torch.no_grad():
+        nn.init.orthogonal_(b)
+        nn.init.orthogonal_(c)
+        nn.init.normal_(a)
+        if not a.is_meta:
+            a.mul_(n / torch.einsum("ri,rk,rj->ikj", a, c, b).norm())
+
+
 def signed_permutation_rule_(A: Tensor) -> Tensor:
     """Fill A with random signed permutation matrices A_i that cover every block (k, j) once. In place.
 

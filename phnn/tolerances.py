@@ -6,7 +6,7 @@ terms stays within 2e-6; half precisions are bounded by the rounding of the inpu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 # unit roundoff u of each dtype; a layer's error is a small multiple of it, since rounding errors average out
 _ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "bfloat16": 2.0**-8, "float16": 2.0**-11}
@@ -23,6 +23,9 @@ _COMPOSITE_GRADIENT = {**_COMPOSITE, "bfloat16": 0.15, "float16": 0.1}
 # at 2.0e-6 in float32 with 16,384 positions (conv3d, 64 channels).
 _LAYER_GRADIENT = {dtype: 5 * bound for dtype, bound in _LAYER.items()}
 
+# The bilinear path rounds twice more, before and after its products, and its terms outgrow their sum a little.
+_PATH = {"bilinear": 2.5}
+
 # A model chains tens of layers, and training mode divides by batch statistics: errors grow with depth, at worst
 # like the condition of the whole map. A wrong path is wrong by O(1), so a thousand roundoffs still tells them apart.
 _MODEL = {dtype: 1000 * u for dtype, u in _ROUNDOFF.items()}
@@ -37,11 +40,16 @@ def dtypes() -> Sequence[str]:
     return tuple(_ROUNDOFF)
 
 
-def tolerance(dtype: str, kind: str = "layer", of: str = "output") -> float:
+def roundoff(dtype: str) -> float:
+    """The unit roundoff of a dtype: half the distance from 1 to the next number."""
+    return _known(_ROUNDOFF, dtype)
+
+
+def tolerance(dtype: str, kind: str = "layer", of: str = "output", path: str = "dense") -> float:
     """The largest relative error that still counts as right.
 
     kind: ``layer``, ``composite`` (recurrent, attention, normalisation) or ``model``; of: ``output`` or
-    ``gradient``. Raises ValueError for a dtype without one.
+    ``gradient``; path: the one that ran. Raises ValueError for a dtype without one.
     """
     tables = {
         ("layer", "output"): _LAYER,
@@ -51,7 +59,10 @@ def tolerance(dtype: str, kind: str = "layer", of: str = "output") -> float:
         ("model", "output"): _MODEL,
         ("model", "gradient"): _MODEL_GRADIENT,
     }
-    table = tables[kind, of]
+    return _known(tables[kind, of], dtype) * _PATH.get(path, 1.0)
+
+
+def _known(table: Mapping[str, float], dtype: str) -> float:
     if dtype not in table:
         raise ValueError(f"no tolerance for dtype {dtype!r}: choose one of {', '.join(table)}")
     return table[dtype]

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from .. import init
 from ..algebras import Algebra, near_matches
 from ..algebras import algebra as find_algebra
-from ..cost import PATHS, Cost, product_cost
+from ..cost import Cost, product_cost
 from ..functional import ph_weight
+from ..plan import PATHS, Plan
 from ..widths import misfit
+from ._paths import Paths
 
 
 class OverAlgebra(nn.Module):
@@ -37,7 +39,7 @@ class OverAlgebra(nn.Module):
         if (n := kwargs.pop("n", None)) not in (None, 1):
             raise ValueError(f"algebra 'real' has n=1, not n={n}")
         check_path(kwargs.pop("path", "auto"))
-        for name in ("rule", "rule_init"):
+        for name in ("rule", "rule_init", "rank"):
             if kwargs.pop(name, None) is not None:
                 raise ValueError(f"algebra 'real' has no rule to learn: leave {name} out")
         return cls.namesake(*args, **kwargs)
@@ -78,7 +80,7 @@ class RuleHolder(OverAlgebra):
     A: Tensor
     path: str
     path_built: str | None  # the path of the latest call
-    _cache: tuple[Any, ...] | None
+    _cache: Any
 
     def factors(self) -> list[tuple[Tensor, Tensor]]:
         """The pairs (A, F) that the layer's weights are built from."""
@@ -106,7 +108,7 @@ class RuleHolder(OverAlgebra):
         self._cache = None
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
-        result = super()._apply(fn, recurse)
+        result = super()._apply(_on_filters(fn), recurse)
         self._cache = None  # .to() changes the data of parameters without bumping their version
         self._restore_rule()  # and may have rounded a fixed rule, or lost it (to_empty)
         return result
@@ -123,24 +125,23 @@ class RuleHolder(OverAlgebra):
 
     def _algebra_repr(self) -> str:
         path = "" if self.path == "auto" else f", path={self.path!r}"
-        return f"algebra={self.algebra.name!r}, n={self.n}{path}"
+        rank = f", rank={rank}" if (rank := getattr(self, "rank", None)) else ""
+        return f"algebra={self.algebra.name!r}, n={self.n}{rank}{path}"
 
 
-class PHLayer(RuleHolder):
+class PHLayer(Paths, RuleHolder):
     """Base of the layers whose weight is W = sum_i A_i (x) F_i.
 
     An algebra that is not real makes parameters F, bias and, if the rule is learned, A; a fixed rule is a constant
     that is no part of the state. ``rule`` shares one learned A between layers, ``rule_init`` says what a learned
-    A of the layer's own starts from (see ``init.rule_``).
+    A of the layer's own starts from (see ``init.rule_``). ``rank`` parametrises the learned rule by its factors:
+    a, b, c (rank, n) take the place of A_i[k, j] = sum_r a[r, i] b[r, j] c[r, k], and the layer's arithmetic is
+    rank / n^2 of the real layer's.
 
-    W is kept between calls while nothing needs its gradient, and built anew once A or F has changed. Writes that
-    torch cannot see (``.data``, NumPy views) need ``clear_cache()``.
+    What a path derives from the parameters (W, transformed filters) is kept between calls while nothing needs its
+    gradient, and built anew once a parameter has changed. Writes that torch cannot see (``.data``, NumPy views) need
+    ``clear_cache()``.
     """
-
-    transposed: ClassVar[bool] = False  # W maps from its rows to its columns, as in a transposed convolution
-
-    F: nn.Parameter
-    bias: nn.Parameter | None
 
     def _setup(
         self,
@@ -150,6 +151,7 @@ class PHLayer(RuleHolder):
         path: str,
         rule: nn.Parameter | None,
         rule_init: str | Algebra | None,
+        rank: int | None,
         device: Any,
         dtype: torch.dtype | None,
         **widths: int,
@@ -157,26 +159,53 @@ class PHLayer(RuleHolder):
         """Make the parameters that take the place of ``template``'s weight, after torch has checked the rest."""
         self._resolve(algebra, n, rule, **widths)
         self.path, self.path_built, self.rule_init = check_path(path), None, rule_init
+        self._check_rank(rank, rule, rule_init)
+        self.rank, self._decomposition, self._cache = rank, None, None
+        self._tuned: dict[str, Plan] = {}
         rows, cols, *kernel = template.weight.shape  # type: ignore[misc]
         n = self.n
         self.F = nn.Parameter(torch.empty(n, rows // n, cols // n, *kernel, device=device, dtype=dtype))
         self._check_rule(rule, rule_init, self.F)
         self.rule_shared = rule is not None
-        if self.algebra.learned:
+        if rank is not None:
+            for name in "abc":
+                self.register_parameter(name, nn.Parameter(torch.empty(rank, n, device=device, dtype=dtype)))
+        elif self.algebra.learned:
             self._own_rule("A", rule, self.F)
         else:
+            for name in "abc":
+                self.register_buffer(name, None, persistent=False)
+            self._decomposition = self._known_decomposition()
             self._fixed_rule(self.F)
+            self._restore_rule()
         bias = template.bias
         self.bias = None if bias is None else nn.Parameter(torch.empty(bias.shape, device=device, dtype=dtype))  # type: ignore[arg-type]
-        self._cache = None
         self.reset_parameters()
+
+    def _check_rank(self, rank: int | None, rule: nn.Parameter | None, rule_init: Any) -> None:
+        if rank is None:
+            return
+        name = type(self).__name__
+        if not self.algebra.learned:
+            raise ValueError(f"{name}: algebra {self.algebra.name!r} is fixed, rank is for 'ph' alone")
+        if rule is not None or rule_init is not None:
+            raise ValueError(f"{name}: rank makes a rule of its own, leave rule and rule_init out")
+        if rank < 1:
+            raise ValueError(f"{name}: a rule has at least one term, not rank={rank}")
+
+    def _restore_rule(self) -> None:
+        super()._restore_rule()
+        if not self.algebra.learned and self._decomposition:
+            self.a, self.b, self.c = self._factors_of(self._decomposition)
 
     def reset_parameters(self) -> None:
         """Draw F, bias and a learned A of the layer's own anew: W has the variance of torch's default."""
-        if self.algebra.learned and not self.rule_shared:
+        if self.rank:
+            init.rule_factors_(self.a, self.b, self.c)
+        elif self.algebra.learned and not self.rule_shared:
             init.rule_(self.A, self.rule_init)
         fan_in, _ = init.fans(self.F)
-        init.uniform_(self.F, self.A, init.default_std(fan_in))
+        init.uniform_(self.F, self._rule(), init.default_std(fan_in))
         if self.bias is not None:
             nn.init.uniform_(self.bias, -(fan_in**-0.5), fan_in**-0.5)
 
@@ -185,48 +214,56 @@ class PHLayer(RuleHolder):
         """W = sum_i A_i (x) F_i, of shape (out, in / groups, *kernel), built by the layer's path; read-only."""
         return self._build()
 
-    def _build(self) -> Tensor:
-        path = self._resolved_path()
-        if not torch.compiler.is_compiling():
-            self.path_built = path
-        A = self.A.transpose(1, 2) if self.transposed else self.A
-        return ph_weight(A, self.F, groups=getattr(self, "groups", 1), path=path)
+    def _build(self, path: str | None = None) -> Tensor:
+        path = "kron" if (path or self.path) == "kron" else "dense"
+        A = self._rule()
+        return ph_weight(A.mT if self.transposed else A, self.F, groups=self._groups, path=path)
 
     def factors(self) -> list[tuple[Tensor, Tensor]]:
-        return [(self.A, self.F)]
-
-    def _weight(self) -> Tensor:
-        """W for a forward pass: the cached one where nothing needs its gradient and nothing has changed."""
-        A, F = self.A, self.F
-        needs_grad = torch.is_grad_enabled() and (F.requires_grad or A.requires_grad)
-        # published code builds W in every call, a graph must hold how W is made, and inference tensors have no
-        # version to compare
-        if self.path == "kron" or needs_grad or torch.compiler.is_compiling() or F.is_inference() or A.is_inference():
-            return self._build()
-        cache = self._cache
-        if cache and cache[0] is F and cache[1] is A and cache[2:4] == (F._version, A._version):
-            return cache[4]
-        # outside inference mode, so that a W made in it may later take part in autograd (a frozen layer)
-        with torch.inference_mode(False), torch.no_grad():
-            versions = F._version, A._version  # before the build: a write during it makes the cache stale
-            W = self._build()
-        if type(W) is Tensor:  # a fake or traced tensor must not outlive its mode
-            self._cache = (F, A, *versions, W)
-        return W
+        """The pairs (A, F) that the layer's weights are built from: one."""
+        return [(self._rule(), self.F)]
 
     def cost(self, input: Tensor, output: Tensor) -> Cost:
-        """Multiply-adds of the call that made ``output`` from ``input``, by the layer's path."""
+        """Multiply-adds of the call that made ``output`` from ``input``, by the path that it took."""
         rows, cols, *kernel = self.F.shape[1:]
         numel = self.n * self.n * rows * cols * math.prod(kernel)
-        applied = input if self.transposed else output
-        positions = applied.numel() // (self.n * rows)  # each applies W once
-        return product_cost(self._resolved_path(), n=self.n, weight_numel=numel, positions=positions)
+        applied, width = (input, self.n * rows) if self.transposed else (output, self.n * rows)
+        out_channels = self.n * (cols * self._groups if self.transposed else rows)
+        in_channels = self.n * (rows if self.transposed else cols * self._groups)
+        return product_cost(
+            self.path_built or self._plan(input).path,
+            n=self.n,
+            weight_numel=numel,
+            positions=applied.numel() // width,  # each applies W once
+            rank=self._known_rank(),
+            in_channels=in_channels,
+            out_channels=out_channels,
+            in_positions=input.numel() // in_channels,
+            out_positions=output.numel() // out_channels,
+        )
 
 
-def check_path(path: str) -> str:
-    """The path, if it is one; a ValueError with near matches otherwise."""
-    if path not in ("auto", *PATHS):
-        raise ValueError(f"unknown path {path!r}{near_matches(path, ('auto', *PATHS))}")
+def _on_filters(fn: Any) -> Any:
+    """``fn`` for F too, which has one dimension more than the weight that .to(memory_format=…) knows.
+
+    The format is that of what is derived from F; F itself stays as it is.
+    """
+
+    def apply(t: Tensor) -> Tensor:
+        try:
+            return fn(t)
+        except RuntimeError:
+            if t.dim() < 5:
+                raise
+            return fn(t.flatten(0, 1)).unflatten(0, t.shape[:2]).contiguous()
+
+    return apply
+
+
+def check_path(path: str, known: tuple[str, ...] = PATHS) -> str:
+    """The path, if it is one of ``known`` or ``auto``; a ValueError with near matches otherwise."""
+    if path not in ("auto", *known):
+        raise ValueError(f"unknown path {path!r}{near_matches(path, ('auto', *known))}")
     return path
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as nnf
 
 from ..algebras import Algebra
-from ..functional import conv_with_weight
+from ..functional import BUILDS_W, conv_operator, conv_with_weight
 from ._base import PHLayer
 
 
@@ -23,6 +23,8 @@ class _PHConv(PHLayer):
     Source: Grassucci, Zhang and Comminiello, *PHNNs: lightweight neural networks via parameterized hypercomplex
     convolutions*, 2022.
     """
+
+    tunable = True
 
     def __init__(
         self,
@@ -43,6 +45,7 @@ class _PHConv(PHLayer):
         path: str = "auto",
         rule: nn.Parameter | None = None,
         rule_init: str | Algebra | None = None,
+        rank: int | None = None,
     ) -> None:
         super().__init__()
         # torch checks and completes the arguments; nothing of this layer is kept but their final form
@@ -62,13 +65,22 @@ class _PHConv(PHLayer):
             f"in_channels{per_group}": in_channels // groups,
             f"out_channels{per_group}": out_channels // groups,
         }
-        self._setup(template, algebra, n, path, rule, rule_init, device, dtype, **widths)
+        self._setup(template, algebra, n, path, rule, rule_init, rank, device, dtype, **widths)
 
     def forward(self, input: Tensor) -> Tensor:
-        W, padding = self._weight(), self.padding
+        plan, padding = self._plan(input), self.padding
         if self._border:
             input, padding = nnf.pad(input, self._border, mode=self.padding_mode), (0,) * len(self.kernel_size)
-        return conv_with_weight(input, W, self.bias, self.n, self.stride, padding, self.dilation, self.groups)
+        geometry = (self.stride, padding, self.dilation)
+        if not plan.plain:
+            input = self._formatted(input, plan)
+            if plan.packed and (y := self._packed_conv(input, plan, geometry)) is not None:
+                return y
+        if plan.path not in BUILDS_W:
+            operator = conv_operator(len(self.kernel_size), *geometry)
+            if (y := self._conv(input, plan, operator, geometry)) is not None:
+                return y
+        return conv_with_weight(input, self._weight(plan, input), self.bias, self.n, *geometry, self.groups)
 
     def extra_repr(self) -> str:
         text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"

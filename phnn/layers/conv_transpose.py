@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..algebras import Algebra
-from ..functional import conv_transpose_with_weight
+from ..functional import BUILDS_W, conv_transpose_operator, conv_transpose_with_weight
 from ._base import PHLayer
 
 
@@ -24,6 +24,7 @@ class _PHConvTranspose(PHLayer):
     """
 
     transposed = True
+    tunable = True
 
     def __init__(
         self,
@@ -45,6 +46,7 @@ class _PHConvTranspose(PHLayer):
         path: str = "auto",
         rule: nn.Parameter | None = None,
         rule_init: str | Algebra | None = None,
+        rank: int | None = None,
     ) -> None:
         super().__init__()
         geometry = (kernel_size, stride, padding, output_padding, groups, bias, dilation, padding_mode)
@@ -58,12 +60,18 @@ class _PHConvTranspose(PHLayer):
             f"in_channels{per_group}": in_channels // groups,
             f"out_channels{per_group}": out_channels // groups,
         }
-        self._setup(template, algebra, n, path, rule, rule_init, device, dtype, **widths)
+        self._setup(template, algebra, n, path, rule, rule_init, rank, device, dtype, **widths)
 
     def forward(self, input: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
         extra = self.output_padding if output_size is None else self._padding_for(input, output_size)
-        geometry = (self.stride, self.padding, extra, self.dilation, self.groups)
-        return conv_transpose_with_weight(input, self._weight(), self.bias, self.n, *geometry)
+        plan = self._plan(input)
+        input = self._formatted(input, plan)
+        geometry = (self.stride, self.padding, extra, self.dilation)
+        if plan.path not in BUILDS_W:
+            operator = conv_transpose_operator(len(self.kernel_size), *geometry)
+            if (y := self._conv(input, plan, operator, None)) is not None:
+                return y
+        return conv_transpose_with_weight(input, self._weight(plan, input), self.bias, self.n, *geometry, self.groups)
 
     def _padding_for(self, input: Tensor, output_size: Sequence[int]) -> tuple[int, ...]:
         """The output_padding that makes the output's spatial size ``output_size``, or its last dimensions."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as nnf
 
 from ..algebras import Algebra
+from ..functional import BUILDS_W
 from ._base import PHLayer
 
 
@@ -21,6 +22,7 @@ class PHLinear(PHLayer):
     """
 
     namesake = nn.Linear
+    tunable = True
 
     def __init__(
         self,
@@ -35,15 +37,19 @@ class PHLinear(PHLayer):
         path: str = "auto",
         rule: nn.Parameter | None = None,
         rule_init: str | Algebra | None = None,
+        rank: int | None = None,
     ) -> None:
         super().__init__()
         self.in_features, self.out_features = in_features, out_features
         template = nn.Linear(in_features, out_features, bias, device="meta")
         widths = {"in_features": in_features, "out_features": out_features}
-        self._setup(template, algebra, n, path, rule, rule_init, device, dtype, **widths)
+        self._setup(template, algebra, n, path, rule, rule_init, rank, device, dtype, **widths)
 
     def forward(self, input: Tensor) -> Tensor:
-        return nnf.linear(input, self._weight(), self.bias)
+        plan = self._plan(input)
+        if plan.path in BUILDS_W or (y := self._linear(input, plan)) is None:
+            return nnf.linear(input, self._weight(plan), self.bias)
+        return y
 
     def extra_repr(self) -> str:
         bias = self.bias is not None

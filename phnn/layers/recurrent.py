@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import PackedSequence
 from .. import init
 from ..algebras import Algebra
 from ..cost import Cost, product_cost
-from ..functional import ph_weight, regroup
+from ..functional import BUILDS_W, ph_weight, regroup
 from ._base import RuleHolder, check_path
 
 _VF: Any = torch._VF  # the operators behind nn.RNN, nn.GRU and nn.LSTM
@@ -52,7 +52,7 @@ class _PHRecurrent(RuleHolder):
         self._resolve(algebra, n, rule, input_size=self.input_size, hidden_size=self.hidden_size)
         self.num_layers, self.bias, self.batch_first = template.num_layers, template.bias, template.batch_first
         self.dropout, self.bidirectional = template.dropout, template.bidirectional
-        self.path, self.path_built, self.rule_init = check_path(path), None, rule_init
+        self.path, self.path_built, self.rule_init = check_path(path, BUILDS_W), None, rule_init
         self.rule_shared, self._cache = rule is not None, None
         n, columns = self.n, self.hidden_size // self.n * (2 if self.bidirectional else 1)
         rows = self.gates * self.hidden_size

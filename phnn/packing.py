@@ -1,0 +1,55 @@
+"""Weights in the CPU library's own layout: packed once, where torch.nn's layers pack theirs at every call.
+
+oneDNN multiplies in blocked layouts. A convolution called with an ordinary weight reorders it first, and at batch 1
+that is most of its time. What is packed here is read by the same kernels, so that the result is the same to the bit.
+Inference only: the packed operator has no gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+Packed = Callable[[Tensor], Tensor]
+_DTYPES = (torch.float32, torch.bfloat16)
+
+
+def why_not_packed(weight: Tensor, padding: str | Sequence[int]) -> str | None:
+    """The reason why a convolution with this weight and padding cannot be packed, or None."""
+    if weight.device.type != "cpu":
+        return f"packed weights are for CPUs, not {weight.device.type}"
+    if weight.dim() not in (4, 5) or weight.dtype not in _DTYPES:
+        return f"no packed kernel for {weight.dim() - 2} dimensions and {weight.dtype}"
+    if isinstance(padding, str):
+        return f"padding={padding!r} is not a number"
+    known = hasattr(torch.ops, "mkldnn") and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+    if not (torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled and known):
+        return "this build of torch has no oneDNN"
+    return None
+
+
+def packed_conv(
+    weight: Tensor,
+    bias: Tensor | None,
+    shape: Sequence[int],
+    stride: Sequence[int],
+    padding: str | Sequence[int],
+    dilation: Sequence[int],
+    groups: int,
+) -> Packed:
+    """The convolution with ``weight`` (out, in / groups, *kernel), packed for inputs of ``shape``.
+
+    Other sizes are computed right, perhaps less fast. Output in channels_last, whatever the input.
+    """
+    geometry = ([int(p) for p in padding], list(stride), list(dilation), groups)
+    with torch.no_grad():
+        packed = torch.ops.mkldnn._reorder_convolution_weight(weight.detach(), *geometry, list(shape))
+    convolution = torch.ops.mkldnn._convolution_pointwise
+    detached = None if bias is None else bias.detach()
+
+    def call(x: Tensor) -> Tensor:
+        return convolution(x, packed, detached, *geometry, "none", [], "")
+
+    return call

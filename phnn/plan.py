@@ -1,0 +1,59 @@
+"""A plan: how one layer runs, its path and what goes with it. A value; tuning makes it, layers follow it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from .algebras import near_matches
+
+PATHS = ("kron", "dense", "factored", "bilinear")
+MEMORY_FORMATS = ("keep", "contiguous", "channels_last")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One way to run a layer.
+
+    path: see ``phnn.functional``; memory_format: what the input is brought into, and the output left in (``keep``:
+    as it comes); packed: weights kept in the CPU library's own layout (inference, convolutions); chunk: images that
+    the bilinear path mixes at a time in inference, 0 for all at once.
+    """
+
+    path: str
+    memory_format: str = "keep"
+    packed: bool = False
+    chunk: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("path", self.path, PATHS),
+            ("memory_format", self.memory_format, MEMORY_FORMATS),
+        ):
+            if value not in known:
+                raise ValueError(f"unknown {name} {value!r}{near_matches(str(value), known)}")
+        if self.chunk < 0:
+            raise ValueError(f"chunk counts images, not {self.chunk}")
+
+    @cached_property
+    def plain(self) -> bool:
+        """Nothing but the path: the operator runs as torch would run it."""
+        return self.memory_format == "keep" and not self.packed and not self.chunk
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; ``Plan(**plan.as_dict())`` is the plan again."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        words = [self.path]
+        if self.memory_format != "keep":
+            words.append(self.memory_format)
+        if self.packed:
+            words.append("packed")
+        if self.chunk:
+            words.append(f"chunk={self.chunk}")
+        return " ".join(words)
+
+
+PLAIN = {path: Plan(path) for path in PATHS}

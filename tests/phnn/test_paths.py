@@ -1,0 +1,414 @@
+"""Every path computes the same function: against float64, in gradients, in graphs, and after every kind of change."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ph_reference import parameters64, reference, relative_error
+from torch import Tensor, nn
+
+import phnn
+from phnn.functional import PATHS, ph_conv, ph_conv_transpose, ph_linear
+from phnn.plan import Plan
+from phnn.tolerances import tolerance
+
+F64 = torch.float64
+
+# name, keyword arguments, channels in and out of one component, spatial size
+LAYERS: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
+    "linear": ("linear", {}, ()),
+    "conv1d": ("conv1d", {"kernel_size": 3, "padding": "same"}, (7,)),
+    "conv2d": ("conv2d", {"kernel_size": 3, "stride": 2, "padding": 1, "padding_mode": "reflect"}, (6, 5)),
+    "conv2d grouped": ("conv2d", {"kernel_size": 3, "groups": 2, "padding": 1}, (5, 5)),
+    "conv2d 1x1": ("conv2d", {"kernel_size": 1, "bias": False}, (4, 4)),
+    "conv3d": ("conv3d", {"kernel_size": 2, "dilation": 2}, (4, 4, 4)),
+    "conv_transpose1d": ("conv_transpose1d", {"kernel_size": 3}, (5,)),
+    "conv_transpose2d": (
+        "conv_transpose2d",
+        {"kernel_size": 3, "stride": 2, "padding": 1, "output_padding": 1, "groups": 2},
+        (4, 4),
+    ),
+    "conv_transpose3d": ("conv_transpose3d", {"kernel_size": 2}, (3, 3, 3)),
+}
+ALGEBRAS = [
+    "complex",
+    "dual",
+    "cyclic(3)",
+    "quaternion",
+    "split_quaternion",
+    "tessarine",
+    "octonion",
+    "clifford(2,1)",
+]
+RANKED = [(2, 2), (4, 5), (4, 7)]
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+def make(kind: str, algebra: str = "ph", n: int | None = None, **options: Any) -> tuple[Any, Tensor]:
+    """A layer and an input for it."""
+    name, arguments, size = LAYERS[kind]
+    width = n or phnn.algebra(algebra).n
+    layer = phnn.create_layer(name, 4 * width, 6 * width, algebra=algebra, n=n, **arguments, **options)
+    x = torch.randn(3, 4 * width, *size, dtype=options.get("dtype"))
+    return layer, x
+
+
+def float64_reference(layer: nn.Module, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """The output by definition, in float64, and the parameters that it depends on."""
+    params = parameters64(layer)
+    given = dict(params)
+    if "a" in params:
+        given["A"] = torch.einsum("ri,rk,rj->ikj", params["a"], params["c"], params["b"])
+    return reference(layer, given, x), params
+
+
+def assert_right(layer: Any, x: Tensor, limit: float) -> None:
+    """Output and all gradients are within ``limit`` of float64."""
+    x = x.clone().requires_grad_()
+    x64 = x.detach().double().requires_grad_()
+    expected, params = float64_reference(layer, x64)
+    y = layer(x)
+    assert relative_error(y, expected) <= limit
+    weight = torch.randn(expected.shape, dtype=F64)
+    (expected * weight).sum().backward()
+    (y * weight.to(y.dtype)).sum().backward()
+    assert relative_error(x.grad, x64.grad) <= limit
+    for name, parameter in layer.named_parameters():
+        assert relative_error(parameter.grad, params[name].grad) <= limit, name
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("algebra", ALGEBRAS)
+@pytest.mark.parametrize("kind", LAYERS)
+def test_every_path_is_the_layer_in_value_and_gradient(kind, algebra, path):
+    layer, x = make(kind, algebra, path=path)
+    assert_right(layer, x, tolerance("float32", path=path))
+    assert layer.path_built == path
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(("n", "rank"), RANKED)
+@pytest.mark.parametrize("kind", LAYERS)
+def test_a_rule_made_of_factors_is_right_along_every_path(kind, n, rank, path):
+    layer, x = make(kind, n=n, rank=rank, path=path)
+    assert_right(layer, x, tolerance("float32", path=path))
+    assert layer.path_built == path
+
+
+@pytest.mark.parametrize("path", ["factored", "dense"])
+@pytest.mark.parametrize("kind", LAYERS)
+def test_a_learned_rule_is_right_where_nothing_is_decomposed(kind, path):
+    layer, x = make(kind, n=4, path=path)
+    assert_right(layer, x, tolerance("float32", path=path))
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_a_learned_rule_runs_bilinear_in_inference_once_decomposed(kind):
+    layer, x = make(kind, n=4, path="bilinear")
+    with torch.no_grad():
+        layer(x)
+        assert layer.path_built == "dense"
+        assert layer.decompose().rank == 7
+        y = layer(x)
+    assert layer.path_built == "bilinear"
+    assert relative_error(y, float64_reference(layer, x.double())[0]) <= tolerance("float32", path="bilinear")
+
+
+def test_a_learned_rule_runs_dense_with_gradients_on_after_a_change_and_beyond_the_residual():
+    layer, x = make("linear", n=4, path="bilinear")
+    layer.decompose()
+    assert_right(layer, x, tolerance("float32"))
+    assert layer.path_built == "dense"
+    with torch.no_grad():
+        layer(x)
+        assert layer.path_built == "bilinear"
+        layer.A[0, 0, 0] += 1e-3
+        y = layer(x)
+        assert layer.path_built == "dense"
+        assert relative_error(y, float64_reference(layer, x.double())[0]) <= tolerance("float32")
+        layer.decompose()
+        layer(x)
+        assert layer.path_built == "bilinear"
+        assert layer.decompose(rank=5).residual > 1e-3
+        layer(x)
+        assert layer.path_built == "dense"
+
+
+def test_forward_never_searches(monkeypatch):
+    def never(*_args: Any, **_kwargs: Any) -> None:
+        raise AssertionError("searched")
+
+    monkeypatch.setattr("phnn.rank.search", never)
+    monkeypatch.setattr("phnn.layers._paths.decompose", never)
+    layer, x = make("conv2d", n=4, path="bilinear")
+    with torch.no_grad():
+        layer(x)
+    assert layer.path_built == "dense"
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("path", ["factored", "bilinear"])
+@pytest.mark.parametrize("algebra", ["quaternion", "ph"])
+@pytest.mark.parametrize("kind", ["linear", "conv2d"])
+def test_half_precision_is_within_three_times_the_dense_error(kind, algebra, path, dtype):
+    name, arguments, size = LAYERS[kind]
+    layer = phnn.create_layer(name, 64, 64, algebra=algebra, n=4, dtype=dtype, **arguments)
+    x = torch.randn(8, 64, *size).to(dtype)
+    expected, _ = float64_reference(layer, x.double())
+    if algebra == "ph":
+        layer.decompose()
+    errors = {}
+    with torch.no_grad():
+        for layer.path in ("dense", path):
+            errors[layer.path] = relative_error(layer(x), expected)
+            assert layer.path_built == layer.path
+    assert errors[path] <= 3 * errors["dense"], errors
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_autocast_multiplies_in_bf16_along_every_path(path):
+    layer, x = make("conv2d", "quaternion", path=path)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = layer(x)
+    assert y.dtype == torch.bfloat16
+    assert relative_error(y, float64_reference(layer, x.double())[0]) <= 3 * tolerance("bfloat16")
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_the_functions_take_every_path(path):
+    found = phnn.decompose("quaternion")
+    factors = tuple(torch.tensor(m) for m in (found.a, found.b, found.c))
+    A = torch.tensor(phnn.algebra("quaternion").rule)
+    options: dict[str, Any] = {"path": path, "factors": factors}
+    F, x = torch.randn(4, 3, 2, dtype=F64), torch.randn(5, 8, dtype=F64)
+    torch.testing.assert_close(ph_linear(x, A, F, **options), ph_linear(x, A, F))
+    F, x = torch.randn(4, 3, 2, 3, dtype=F64), torch.randn(2, 8, 6, dtype=F64)
+    torch.testing.assert_close(ph_conv(x, A, F, **options), ph_conv(x, A, F))
+    F = torch.randn(4, 2, 3, 3, dtype=F64)
+    torch.testing.assert_close(ph_conv_transpose(x, A, F, **options), ph_conv_transpose(x, A, F))
+
+
+def test_the_bilinear_function_says_what_it_lacks():
+    A, F, x = torch.randn(2, 2, 2), torch.randn(2, 3, 3), torch.randn(1, 6)
+    with pytest.raises(ValueError, match="needs factors"):
+        ph_linear(x, A, F, path="bilinear")
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("kind", ["linear", "conv2d", "conv2d grouped", "conv_transpose2d"])
+@pytest.mark.parametrize("options", [{"algebra": "quaternion"}, {"n": 4}, {"n": 4, "rank": 5}])
+def test_every_path_compiles_without_a_break_and_exports(kind, path, options):
+    torch._dynamo.reset()
+    layer, x = make(kind, path=path, **options)
+    expected = layer(x)
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x), expected)
+    compiled(x).sum().backward()
+    assert all(p.grad is not None for p in layer.parameters())
+    with torch.no_grad():
+        torch.testing.assert_close(compiled(x), expected)
+        exported = torch.export.export(layer, (x,))
+        torch.testing.assert_close(exported.module()(x), expected)
+
+
+# ----------------------------------------------------------------------------------------------------- what is kept
+
+
+@pytest.fixture(params=["factored", "bilinear", "rank"])
+def warm(request) -> tuple[Any, Tensor]:
+    """A layer that has kept what its path derives."""
+    options = {"n": 4, "rank": 5, "path": "bilinear"} if request.param == "rank" else {"path": request.param}
+    layer, x = make("conv2d", "ph" if request.param == "rank" else "quaternion", **options)
+    with torch.no_grad():
+        layer(x)
+    return layer, x
+
+
+def fresh(layer: Any, x: Tensor) -> Tensor:
+    twin = copy.deepcopy(layer)
+    twin.path = "dense"
+    with torch.no_grad():
+        return twin(x)
+
+
+def assert_current(layer: Any, x: Tensor) -> None:
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x), fresh(layer, x), rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_kept_follows_an_optimizer_step(warm):
+    layer, x = warm
+    optimizer = torch.optim.SGD(layer.parameters(), lr=1.0)
+    layer(x).square().mean().backward()
+    optimizer.step()
+    assert_current(layer, x)
+
+
+def test_what_is_kept_follows_load_state_dict_and_edits_in_place(warm):
+    layer, x = warm
+    layer.load_state_dict({k: torch.randn_like(v) for k, v in layer.state_dict().items()})
+    assert_current(layer, x)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.mul_(1.5)
+            assert_current(layer, x)
+
+
+def test_what_is_kept_follows_to(warm):
+    layer, x = warm
+    layer.double()
+    assert_current(layer, x.double())
+    assert layer(x.double()).dtype == F64
+
+
+def test_what_is_kept_is_right_in_inference_mode_and_after_it(warm):
+    layer, x = warm
+    layer.clear_cache()
+    with torch.inference_mode():
+        layer(x)
+    assert_right(layer, x, tolerance("float32", path="bilinear"))
+
+
+def test_unseen_writes_need_clear_cache(warm):
+    layer, x = warm
+    layer.F.data.mul_(2)
+    layer.clear_cache()
+    assert_current(layer, x)
+
+
+def test_nothing_kept_is_saved_or_copied(warm):
+    layer, x = warm
+    twin = pickle.loads(pickle.dumps(layer))
+    assert twin._cache is None
+    assert set(twin.state_dict()) == {name for name, _ in layer.named_parameters()}
+    assert_current(twin, x)
+
+
+def test_threads_that_share_a_layer_all_get_the_right_answer(warm):
+    layer, x = warm
+    layer.clear_cache()
+    expected = fresh(layer, x)
+    results: list[Tensor] = []
+
+    def run() -> None:
+        with torch.no_grad():
+            results.extend(layer(x) for _ in range(5))
+
+    threads = [threading.Thread(target=run) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 20
+    for y in results:
+        torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-5)
+
+
+# ------------------------------------------------------------------------------------------- rules of given rank
+
+
+def test_a_rank_is_a_dial_for_parameters_and_arithmetic():
+    costs, params = [], []
+    for rank in (4, 5, 7):
+        layer, x = make("conv2d", n=4, rank=rank, path="bilinear")
+        y = layer(x)
+        cost = layer.cost(x, y)
+        costs.append(cost.macs / cost.macs_dense)
+        params.append(sum(p.numel() for p in layer.parameters()))
+    full = sum(p.numel() for p in make("conv2d", n=4)[0].parameters())
+    assert costs == sorted(costs)
+    assert params == sorted(params)
+    assert params[0] < full
+
+
+def test_a_rule_of_factors_starts_with_the_variance_of_torchs_layer():
+    layer = phnn.PHLinear(256, 256, n=4, rank=5, bias=False)
+    assert float(layer.weight.detach().std()) == pytest.approx(
+        float(nn.Linear(256, 256).weight.detach().std()), rel=0.1
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"algebra": "quaternion", "rank": 8}, "rank is for 'ph' alone"),
+        ({"n": 2, "rank": 0}, "at least one term"),
+        ({"n": 2, "rank": 2, "rule_init": "complex"}, "leave rule and rule_init out"),
+        ({"algebra": "real", "rank": 2}, "leave rank out"),
+    ],
+)
+def test_a_rank_that_means_nothing_is_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        phnn.PHLinear(8, 8, **options)
+
+
+def test_a_rule_of_factors_needs_no_preparation():
+    with pytest.raises(ValueError, match="already"):
+        phnn.PHLinear(8, 8, n=2, rank=2).decompose()
+
+
+# ------------------------------------------------------------------------------------------------ plans and packing
+
+
+@pytest.mark.parametrize("path", ["dense", "factored", "bilinear"])
+@pytest.mark.parametrize("memory_format", ["keep", "contiguous", "channels_last"])
+@pytest.mark.parametrize(("packed", "chunk"), [(False, 0), (True, 0), (False, 2), (True, 1)])
+@pytest.mark.parametrize("kind", ["conv2d", "conv2d grouped", "conv3d", "conv_transpose2d"])
+def test_every_plan_computes_the_same(kind, path, memory_format, packed, chunk):
+    layer, x = make(kind, "quaternion")
+    expected = layer(x).detach()
+    plan = Plan(path, memory_format, packed, chunk)
+    layer._tuned = {"infer": plan, "train": plan}
+    with torch.inference_mode():
+        for given in (x, x.contiguous(memory_format=torch.channels_last if x.dim() == 4 else torch.channels_last_3d)):
+            torch.testing.assert_close(layer(given), expected, rtol=1e-4, atol=1e-5)
+    assert layer.path_built == path
+    y = layer(x.requires_grad_())
+    torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-5)
+    y.sum().backward()
+    assert layer.F.grad is not None
+
+
+def test_packed_weights_follow_the_parameters_and_fit_other_sizes():
+    layer, x = make("conv2d", "quaternion")
+    layer._tuned = {"infer": Plan("bilinear", "channels_last", packed=True)}
+    with torch.no_grad():
+        layer(x)
+        layer.F.mul_(2)
+        assert_current(layer, x)
+        assert_current(layer, torch.randn(5, 16, 9, 8))
+
+
+def test_mixing_keeps_the_memory_format():
+    layer, x = make("conv2d", "quaternion", path="bilinear")
+    with torch.no_grad():
+        y = layer(x.contiguous(memory_format=torch.channels_last))
+    assert y.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    "bad", [{"path": "dence"}, {"path": "dense", "memory_format": "nhwc"}, {"path": "dense", "chunk": -1}]
+)
+def test_a_plan_that_cannot_be_followed_is_refused(bad):
+    with pytest.raises(ValueError, match=r"unknown|chunk"):
+        Plan(**bad)
+
+
+def test_a_user_made_algebra_is_searched_for_when_it_is_told_to_run_bilinear():
+    rng = np.random.default_rng(0)
+    T = rng.integers(-1, 2, (3, 3, 3)).astype(float)
+    T[0] = T[:, 0] = np.eye(3)
+    layer = phnn.PHLinear(6, 6, algebra=phnn.Algebra("mine", 3, T), path="bilinear")
+    x = torch.randn(4, 6)
+    assert_right(layer, x, tolerance("float32", path="bilinear"))
+    assert layer.path_built == "bilinear"

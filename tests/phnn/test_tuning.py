@@ -1,0 +1,221 @@
+"""Tuning fixes what was measured fastest, changes no value, and can be saved; the untuned guess is pure."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import phnn
+from phnn.auto import auto_path
+from phnn.plan import Plan
+from phnn.tuning import Tuning, _mixed, candidates, tunable_layers, tune
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+class Net(nn.Module):
+    def __init__(self, **algebra: Any) -> None:
+        super().__init__()
+        self.conv = phnn.PHConv2d(8, 16, 3, padding=1, **algebra)
+        self.real = nn.Conv2d(16, 16, 3, padding=1)
+        self.up = phnn.PHConvTranspose2d(16, 8, 2, stride=2, **algebra)
+        self.fixed = phnn.PHConv2d(8, 8, 1, path="kron", **algebra)
+        self.head = phnn.PHLinear(8, 12, **algebra)
+
+    def forward(self, x):
+        return self.head(self.fixed(self.up(self.real(self.conv(x)).relu())).mean((2, 3)))
+
+
+@pytest.fixture(params=[{"algebra": "quaternion"}, {"n": 4}, {"n": 4, "rank": 5}], ids=["H", "ph", "rank"])
+def net(request) -> Net:
+    return Net(**request.param).eval()
+
+
+@pytest.fixture
+def favour(monkeypatch):
+    """Make the sampler find one path fastest, without a clock."""
+
+    def choose(wanted: str) -> None:
+        def pretend(calls, *_args, **_kwargs):
+            times = {name: [0.5 if name.startswith(wanted) or name == "contiguous" else 1.0] for name in calls}
+            return type("Samples", (), {"seconds": staticmethod(times.__getitem__)})
+
+        monkeypatch.setattr("phnn.tuning.sample", pretend)
+
+    return choose
+
+
+@pytest.mark.parametrize("phase", ["infer", "train"])
+def test_tuning_changes_no_value(net, phase):
+    x = torch.randn(3, 8, 6, 6)
+    before = net(x).detach()
+    tuning = tune(net, (x,), phase=phase, seconds_per_plan=1e-4)
+    with torch.inference_mode(phase == "infer"):
+        torch.testing.assert_close(net(x), before, rtol=1e-4, atol=1e-5)
+    assert set(tuning.plans) == {"conv", "up", "head"}
+
+
+@pytest.mark.parametrize("path", ["dense", "factored", "bilinear"])
+def test_the_fastest_plan_is_what_runs(path, favour):
+    net, x = Net(algebra="quaternion").eval(), torch.randn(3, 8, 6, 6)
+    favour(path)
+    tuning = tune(net, (x,))
+    with torch.inference_mode():
+        net(x)
+    assert {plan.path for plan in tuning.plans.values()} == {path}
+    assert {layer.path_built for layer in tunable_layers(net).values()} == {path}
+    assert net.fixed.path_built == "kron"
+
+
+def test_a_learned_rule_is_decomposed_for_inference_and_not_for_training(favour):
+    net, x = Net(n=4).eval(), torch.randn(3, 8, 6, 6)
+    favour("bilinear")
+    tune(net, (x,), phase="infer")
+    with torch.no_grad():
+        net(x)
+    assert net.conv.path_built == "bilinear"
+    assert {plan.path for plan in tune(net, (x,), phase="train").plans.values()} == {"dense"}
+
+
+def test_each_phase_follows_its_own_plan(favour):
+    net, x = Net(algebra="quaternion"), torch.randn(3, 8, 6, 6)
+    favour("bilinear")
+    tune(net, (x,), phase="infer")
+    favour("factored")
+    tune(net, (x,), phase="train")
+    net(x)
+    assert net.conv.path_built == "factored"
+    with torch.no_grad():
+        net(x)
+    assert net.conv.path_built == "bilinear"
+
+
+def test_a_tuning_is_saved_loaded_printed_and_applied(net, tmp_path):
+    x = torch.randn(3, 8, 6, 6)
+    tuning = tune(net, (x,), seconds_per_plan=1e-4)
+    tuning.save(tmp_path / "tuning.json")
+    loaded = Tuning.load(tmp_path / "tuning.json")
+    assert loaded == tuning
+    other = copy.deepcopy(net)
+    for layer in tunable_layers(other).values():
+        layer._tuned.clear()
+    loaded.apply(other)
+    assert [layer._tuned for layer in tunable_layers(other).values()] == [
+        layer._tuned for layer in tunable_layers(net).values()
+    ]
+    text = str(tuning)
+    assert all(name in text for name in ("conv", "up", "head", "whole model"))
+
+
+def test_a_tuning_of_another_model_or_version_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no tunable layer conv"):
+        Tuning("infer", "contiguous", {"conv": Plan("dense")}).apply(phnn.PHLinear(4, 4, n=2))
+    (tmp_path / "old.json").write_text('{"version": 0}')
+    with pytest.raises(ValueError, match="tune again"):
+        Tuning.load(tmp_path / "old.json")
+    with pytest.raises(ValueError, match="choose infer or train"):
+        tune(phnn.PHLinear(4, 4, n=2), (torch.randn(1, 4),), phase="test")
+
+
+def test_a_tuned_model_compiles_and_survives_deepcopy(favour):
+    net, x = Net(algebra="quaternion").eval(), torch.randn(3, 8, 6, 6)
+    favour("bilinear")
+    tune(net, (x,))
+    twin = copy.deepcopy(net)
+    with torch.no_grad():
+        expected = twin(x)
+        assert twin.conv.path_built == "bilinear"
+        torch._dynamo.reset()
+        compiled = torch.compile(twin, fullgraph=True, backend="aot_eager")
+        torch.testing.assert_close(compiled(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_layers_of_one_model_may_run_in_different_formats():
+    plans = {"contiguous": Plan("bilinear", "contiguous", chunk=4), "channels_last": Plan("dense", "channels_last")}
+    times = {"contiguous": {"a": 0.5, "b": 1.0}, "channels_last": {"a": 1.0, "b": 1.0}}
+    contiguous, last = (
+        Tuning("infer", name, dict.fromkeys("ab", plan), {layer: {str(plan): times[name][layer]} for layer in "ab"})
+        for name, plan in plans.items()
+    )
+    mixed = _mixed(contiguous, last)
+    assert mixed.plans == {"a": plans["contiguous"], "b": plans["channels_last"]}
+    assert mixed.seconds["a"] == {"bilinear contiguous chunk=4": 0.5, "dense channels_last": 1.0}
+
+
+def test_dense_is_always_a_candidate_and_comes_first():
+    for layer, x in (
+        (phnn.PHLinear(8, 8, n=4), torch.randn(2, 8)),
+        (phnn.PHConv1d(8, 8, 3, n=4), torch.randn(2, 8, 9)),
+        (phnn.PHConv2d(8, 8, 3, algebra="quaternion", groups=2), torch.randn(2, 8, 9, 9)),
+        (phnn.PHConv3d(8, 8, 3, n=2, rank=2), torch.randn(2, 8, 4, 4, 4)),
+    ):
+        for phase in ("infer", "train"):
+            plans = candidates(layer, x, phase, "contiguous")
+            assert plans[0].path == "dense"
+            assert len(set(plans)) == len(plans)
+            assert phase == "infer" or not any(plan.packed or plan.chunk for plan in plans)
+
+
+def test_a_model_in_channels_last_keeps_its_filters_and_its_values():
+    net = Net(algebra="quaternion").eval()
+    x = torch.randn(3, 8, 6, 6)
+    expected = net(x)
+    net.to(memory_format=torch.channels_last)
+    assert net.conv.F.is_contiguous()
+    y = net(x.contiguous(memory_format=torch.channels_last))
+    torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-5)
+
+
+# ------------------------------------------------------------------------------------------------ the untuned guess
+
+LINEAR = {
+    "n": 4,
+    "rank": 8,
+    "rows": 1024,
+    "columns": 1024,
+    "taps": 1,
+    "positions": 1,
+    "dtype": "float32",
+    "device": "cpu",
+    "phase": "infer",
+    "convolution": False,
+    "channels_last": False,
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        ({}, "factored"),
+        ({"phase": "train"}, "dense"),
+        ({"positions": 256}, "bilinear"),
+        ({"positions": 256, "rank": None}, "dense"),
+        ({"positions": 256, "rank": 15}, "dense"),
+        ({"positions": 256, "rows": 16}, "dense"),
+        ({"rows": 64, "columns": 64}, "dense"),
+        ({"device": "cuda", "positions": 256}, "dense"),
+        ({"dtype": "bfloat16"}, "dense"),
+        ({"convolution": True, "taps": 9, "positions": 2048}, "dense"),
+        ({"convolution": True, "taps": 9, "positions": 2048, "channels_last": True}, "bilinear"),
+    ],
+)
+def test_the_guess_follows_the_shapes(change, path):
+    assert auto_path(**{**LINEAR, **change}) == path
+
+
+def test_an_untuned_layer_follows_the_guess():
+    layer = phnn.PHLinear(2048, 2048, algebra="quaternion")
+    with torch.no_grad():
+        layer(torch.randn(1, 2048))
+        assert layer.path_built == "factored"
+        layer(torch.randn(64, 2048))
+        assert layer.path_built == "bilinear"
+        layer(torch.randn(8, 2048))
+        assert layer.path_built == "dense"

@@ -6,7 +6,15 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench.stats import Interval
+
+@dataclass(frozen=True)
+class Figure:
+    """An estimate with its 95 % interval (NaN where it was taken once), and a remark."""
+
+    value: float
+    lo: float = math.nan
+    hi: float = math.nan
+    remark: str = ""
 
 
 @dataclass(frozen=True)
@@ -16,13 +24,14 @@ class Target:
     name: str
     unit: str
     bar: float
-    measure: Callable[[], Interval]
+    measure: Callable[[], Figure]
 
-    def line(self, found: Interval) -> str:
+    def line(self, found: Figure) -> str:
         """One printed line: met or missed when the whole interval lies on one side of the bar."""
         if math.isnan(found.lo):  # measured once
             verdict = "met" if found.value <= self.bar else "missed"
         else:
             verdict = "met" if found.hi <= self.bar else "missed" if found.lo > self.bar else "can't tell"
-        interval = f"[{found.lo:.3g}, {found.hi:.3g}]"
-        return f"{verdict:<10} {self.name}: {found.value:.3g} {interval} {self.unit}, bar {self.bar:g}"
+        interval = "" if math.isnan(found.lo) else f" [{found.lo:.3g}, {found.hi:.3g}]"
+        remark = f"  ({found.remark})" if found.remark else ""
+        return f"{verdict:<10} {self.name}: {found.value:.3g}{interval} {self.unit}, bar {self.bar:g}{remark}"

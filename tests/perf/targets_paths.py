@@ -1,9 +1,7 @@
 """What the contraction paths promise, measured: ratios to the real layer in interleaved rounds of one process.
 
-    python tests/perf/targets_paths.py [pattern]
-
-prints a line for each target whose name holds the pattern. The baseline is torch.nn's layer or net in the faster of
-its two memory formats, with ordinary weights. No test asserts these: they are figures of a machine, not of the code.
+The baseline is torch.nn's layer or net in the faster of its two memory formats, with ordinary weights. No test asserts
+these: they are figures of a machine, not of the code.
 """
 
 from __future__ import annotations
@@ -14,18 +12,19 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 
 import torch
 from scipy import stats
+from targets import Figure, Target
 from torch import Tensor, nn
 
 import phnn
 from phnn.functional import ph_weight
 from phnn.timing import Round, sample
 
+SECONDS = 2.0  # that a comparison may take
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 GRID = [
     (channels, size, batch, kernel)
@@ -36,31 +35,12 @@ GRID = [
 ]
 
 
-@dataclass(frozen=True)
-class Ratio:
-    """An estimate with its 95 % interval, and a remark."""
-
-    estimate: float
-    lo: float
-    hi: float
-    remark: str = ""
-
-
-@dataclass(frozen=True)
-class Target:
-    """A promise: ``measure(seconds)`` gives a ratio that should be at most ``limit``."""
-
-    name: str
-    limit: float
-    measure: Callable[[float], Ratio]
-
-
-def interval(ratios: Sequence[float], remark: str = "") -> Ratio:
+def interval(ratios: Sequence[float], remark: str = "") -> Figure:
     """Their geometric middle (median) with Student's t on the logarithms: rounds, not processes, so it is narrow."""
     logs = [math.log(ratio) for ratio in ratios]
     centre = statistics.median(logs)
     half = stats.t.ppf(0.975, len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
-    return Ratio(math.exp(centre), math.exp(centre - half), math.exp(centre + half), remark)
+    return Figure(math.exp(centre), math.exp(centre - half), math.exp(centre + half), remark)
 
 
 def rounds_of(calls: Mapping[str, Callable[[], object]], seconds: float, at_least: int = 7) -> dict[str, list[float]]:
@@ -74,7 +54,7 @@ def rounds_of(calls: Mapping[str, Callable[[], object]], seconds: float, at_leas
     return {name: samples.seconds(name) for name in calls}
 
 
-def over_best(times: Mapping[str, list[float]], name: str = "ours") -> Ratio:
+def over_best(times: Mapping[str, list[float]], name: str = "ours") -> Figure:
     """``name`` over the faster of the variants whose names start with "real"."""
     best = min((key for key in times if key.startswith("real")), key=lambda key: statistics.median(times[key]))
     ours = statistics.median(times[name])
@@ -113,12 +93,12 @@ def tuned(module: nn.Module, x: Tensor, **options: Any) -> tuple[nn.Module, Tens
     return min(found, key=lambda entry: entry[0])[1:]
 
 
-def linear(width: int, batch: int, seconds: float, **algebra: Any) -> Ratio:
+def linear(width: int, batch: int, seconds: float = SECONDS, **algebra: Any) -> Figure:
     x = torch.randn(batch, width)
     real, ours = nn.Linear(width, width), phnn.PHLinear(width, width, **algebra)
     ours, x, plan = tuned(ours, x, seconds_per_plan=seconds / 10)
     found = over_best(rounds_of({"real": infer(real, x), "ours": infer(ours, x)}, seconds))
-    return Ratio(found.estimate, found.lo, found.hi, f"{plan}: {found.remark}")
+    return Figure(found.value, found.lo, found.hi, f"{plan}: {found.remark}")
 
 
 @cache
@@ -133,25 +113,25 @@ def conv_times(
     return rounds_of({**in_formats(real, x), "ours": infer(ours, given)}, seconds), plan
 
 
-def conv(channels: int, size: int, batch: int, kernel: int, seconds: float, **algebra: Any) -> Ratio:
+def conv(channels: int, size: int, batch: int, kernel: int, seconds: float = SECONDS, **algebra: Any) -> Figure:
     times, plan = conv_times(channels, size, batch, kernel, seconds, tuple(algebra.items()))
     found = over_best(times)
-    return Ratio(found.estimate, found.lo, found.hi, f"{plan}: {found.remark}")
+    return Figure(found.value, found.lo, found.hi, f"{plan}: {found.remark}")
 
 
-def grid_mean(seconds: float, **algebra: Any) -> Ratio:
+def grid_mean(seconds: float = SECONDS, **algebra: Any) -> Figure:
     """Geometric mean over the grid; its interval joins those of the cases."""
     logs, variances = [], []
     for case in GRID:
         found = conv(*case, seconds=seconds / 4, **algebra)
-        logs.append(math.log(found.estimate))
+        logs.append(math.log(found.value))
         variances.append((math.log(found.hi / found.lo) / 2 / 1.96) ** 2)
-        sys.stderr.write(f"  {case}: {found.estimate:.3f} [{found.lo:.3f}, {found.hi:.3f}]  {found.remark}\n")
+        sys.stderr.write(f"  {case}: {found.value:.3f} [{found.lo:.3f}, {found.hi:.3f}]  {found.remark}\n")
     mean, half = statistics.fmean(logs), 1.96 * math.sqrt(sum(variances)) / len(logs)
-    return Ratio(math.exp(mean), math.exp(mean - half), math.exp(mean + half), f"{len(logs)} cases")
+    return Figure(math.exp(mean), math.exp(mean - half), math.exp(mean + half), f"{len(logs)} cases")
 
 
-def grid_worst(seconds: float, **algebra: Any) -> Ratio:
+def grid_worst(seconds: float = SECONDS, **algebra: Any) -> Figure:
     """The largest excess over the real layer, in units of what is allowed: 3 % or 3 µs, whichever is larger."""
     worst, where = -math.inf, ""
     for case in GRID:
@@ -160,10 +140,10 @@ def grid_worst(seconds: float, **algebra: Any) -> Ratio:
         excess = (statistics.median(times["ours"]) - real) / max(0.03 * real, 3e-6)
         if excess > worst:
             worst, where = excess, f"{case} {plan}, real {real * 1e6:.1f} µs"
-    return Ratio(worst, worst, worst, where)
+    return Figure(worst, worst, worst, where)
 
 
-def resnet(batch: int, seconds: float, **algebra: Any) -> Ratio:
+def resnet(batch: int, seconds: float = SECONDS, **algebra: Any) -> Figure:
     x = torch.randn(batch, 3, 32, 32)
     real, ours = phnn.create_model("resnet18", algebra="real"), phnn.create_model("resnet18", **algebra)
     ours, given, _ = tuned(ours, x)
@@ -197,11 +177,11 @@ def training_times(batch: int, seconds: float) -> Mapping[str, list[float]]:
     return rounds_of(calls, 5 * seconds, at_least=5)
 
 
-def training_over_real(seconds: float) -> Ratio:
+def training_over_real(seconds: float = SECONDS) -> Figure:
     return over_best(training_times(32, seconds))
 
 
-def training_over_kron(seconds: float) -> Ratio:
+def training_over_kron(seconds: float = SECONDS) -> Figure:
     times = training_times(32, seconds)
     return interval([a / b for a, b in zip(times["ours"], times["kron"], strict=True)])
 
@@ -212,12 +192,12 @@ def _build_of(path: str) -> Callable[[], object]:
     return lambda: torch.autograd.grad(ph_weight(A, F, path=path), (A, F), gradient)
 
 
-def build_time(seconds: float) -> Ratio:
+def build_time(seconds: float = SECONDS) -> Figure:
     times = rounds_of({"dense": _build_of("dense"), "kron": _build_of("kron")}, seconds)
     return interval([a / b for a, b in zip(times["dense"], times["kron"], strict=True)])
 
 
-def build_memory(_seconds: float) -> Ratio:
+def build_memory() -> Figure:
     """Peak of what a build and its backward allocate, over the bytes of W. Exact: allocations, not samples."""
     call = _build_of("dense")
     call()
@@ -229,43 +209,26 @@ def build_memory(_seconds: float) -> Ratio:
         held += event.nbytes()
         peak = max(peak, held)
     ratio = peak / (512 * 512 * 9 * 4)
-    return Ratio(ratio, ratio, ratio)
+    return Figure(ratio, ratio, ratio)
 
 
 H, PH4, PH8 = {"algebra": "quaternion"}, {"n": 4}, {"n": 8}
 
 TARGETS: list[Target] = [
-    Target("linear 4096², batch 1, quaternion", 0.40, partial(linear, 4096, 1, **H)),
-    Target("linear 4096², batch 1, learned n=4", 0.40, partial(linear, 4096, 1, **PH4)),
-    Target("linear 4096², batch 1, learned n=8", 0.30, partial(linear, 4096, 1, **PH8)),
-    Target("linear 2048², batch 256, quaternion", 0.57, partial(linear, 2048, 256, **H)),
-    Target("conv3×3 512→512, 8×8, batch 32, learned n=4", 0.50, partial(conv, 512, 8, 32, 3, **PH4)),
-    Target("conv3×3 512→512, 8×8, batch 32, quaternion", 0.55, partial(conv, 512, 8, 32, 3, **H)),
-    Target("conv grid, learned n=4: geometric mean", 0.68, partial(grid_mean, **PH4)),
-    Target("conv grid, learned n=4: worst excess / allowed", 1.0, partial(grid_worst, **PH4)),
-    Target("ResNet18, batch 1, quaternion", 0.85, partial(resnet, 1, **H)),
-    Target("ResNet18, batch 1, learned n=4", 0.85, partial(resnet, 1, **PH4)),
-    Target("ResNet18, batch 32, quaternion", 0.70, partial(resnet, 32, **H)),
-    Target("ResNet18, batch 32, learned n=4", 0.70, partial(resnet, 32, **PH4)),
-    Target("ResNet18 training step, batch 32, quaternion / real", 0.85, training_over_real),
-    Target("ResNet18 training step, batch 32, quaternion / kron", 0.50, training_over_kron),
-    Target("weight build 512→512 k3, n=4, forward and backward: time / kron", 0.10, build_time),
-    Target("weight build 512→512 k3, n=4, forward and backward: peak / W", 2.5, build_memory),
+    Target("linear 4096², batch 1, quaternion", "×", 0.40, partial(linear, 4096, 1, **H)),
+    Target("linear 4096², batch 1, learned n=4", "×", 0.40, partial(linear, 4096, 1, **PH4)),
+    Target("linear 4096², batch 1, learned n=8", "×", 0.30, partial(linear, 4096, 1, **PH8)),
+    Target("linear 2048², batch 256, quaternion", "×", 0.57, partial(linear, 2048, 256, **H)),
+    Target("conv3×3 512→512, 8×8, batch 32, learned n=4", "×", 0.50, partial(conv, 512, 8, 32, 3, **PH4)),
+    Target("conv3×3 512→512, 8×8, batch 32, quaternion", "×", 0.55, partial(conv, 512, 8, 32, 3, **H)),
+    Target("conv grid, learned n=4: geometric mean", "×", 0.68, partial(grid_mean, **PH4)),
+    Target("conv grid, learned n=4: worst excess / allowed", "×", 1.0, partial(grid_worst, **PH4)),
+    Target("ResNet18, batch 1, quaternion", "×", 0.85, partial(resnet, 1, **H)),
+    Target("ResNet18, batch 1, learned n=4", "×", 0.85, partial(resnet, 1, **PH4)),
+    Target("ResNet18, batch 32, quaternion", "×", 0.70, partial(resnet, 32, **H)),
+    Target("ResNet18, batch 32, learned n=4", "×", 0.70, partial(resnet, 32, **PH4)),
+    Target("ResNet18 training step, batch 32, quaternion / real", "×", 0.85, training_over_real),
+    Target("ResNet18 training step, batch 32, quaternion / kron", "×", 0.50, training_over_kron),
+    Target("weight build 512→512 k3, n=4, forward and backward: time / kron", "×", 0.10, build_time),
+    Target("weight build 512→512 k3, n=4, forward and backward: peak / W", "×", 2.5, build_memory),
 ]
-
-
-def main(pattern: str = "", seconds: float = 2.0) -> None:
-    """Print a line for each target whose name holds ``pattern``."""
-    torch.manual_seed(0)
-    for target in TARGETS:
-        if pattern not in target.name:
-            continue
-        found = target.measure(seconds)
-        verdict = "met" if found.estimate <= target.limit else "missed"
-        figure = f"{found.estimate:.3f} [{found.lo:.3f}, {found.hi:.3f}]"
-        sys.stdout.write(f"{verdict:6}  {figure}  ≤ {target.limit:.2f}  {target.name}  ({found.remark})\n")
-        sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:2])

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from bench.stats import Interval
-
 HERE = Path(__file__).parent
 
 
@@ -29,7 +27,7 @@ def targets(monkeypatch):
     ],
 )
 def test_a_target_is_missed_only_when_its_interval_excludes_the_bar(targets, interval, verdict):
-    line = targets.Target("t", "s", 1.0, lambda: None).line(Interval(*interval))
+    line = targets.Target("t", "s", 1.0, lambda: None).line(targets.Figure(*interval))
     assert line.startswith(verdict)
 
 

@@ -18,7 +18,7 @@ Kind = Literal["timing", "static", "training"]
 CHUNK = 8  # callables that one process interleaves, the baseline included
 
 # what makes cases comparable is everything but these
-_NOT_IN_GROUP = ("algebra", "n", "path", "control", "memory_format")
+_NOT_IN_GROUP = ("algebra", "n", "path", "rank", "control", "memory_format")
 
 
 def digest(value: Any) -> str:
@@ -42,6 +42,7 @@ class Case:
     dtype: str = "float32"
     precision: str = "none"
     path: str = "auto"
+    rank: int = 0  # of a learned rule that is parametrised by its factors; 0: by A itself
     threads: int = 0  # 0: all physical cores
     memory_format: str = "contiguous"
     control: str = "none"  # none | slim:<case id>
@@ -74,6 +75,7 @@ class Case:
         """A path-like name for people: subject/variant/shape/phase."""
         shape = ",".join(f"{key}={value}" for key, value in self.shape if value is not None)
         variant = self.algebra if self.algebra != "ph" else f"ph n={self.n}"
+        variant += f" rank={self.rank}" if self.rank else ""
         variant += "" if self.path in ("auto", "none") else f" {self.path}"
         variant = variant if self.control == "none" else f"slim real ({self.control.removeprefix('slim:')})"
         run = self.phase if self.data == "none" else f"{self.data} seed={self.seed}"
@@ -93,7 +95,7 @@ class Case:
 
         Paths compute the same function of the same parameters, so they share one control.
         """
-        return replace(self, algebra="real", n=1, path="none", control=f"slim:{self.controlled.id}")
+        return replace(self, algebra="real", n=1, path="none", rank=0, control=f"slim:{self.controlled.id}")
 
     @property
     def controlled(self) -> Case:

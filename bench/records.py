@@ -24,7 +24,7 @@ SHAPE_COLUMNS = ("batch", "channels", "out_channels", "size", "kernel_size", "wi
 
 COLUMNS = (
     "subject", "kind", "variant", "algebra", "n", "shape", *SHAPE_COLUMNS, "seed", "phase", "timer", "compile",
-    "dtype", "precision", "path", "threads", "memory_format", "control", "data", "recipe",
+    "dtype", "precision", "path", "rank", "threads", "memory_format", "control", "data", "recipe",
     "metric", "unit", "value", "lo", "hi", "samples", "processes", "status", "reason", "marks", "path_built",
     "baseline_id", "details", "case_id", "group_id", "env_id", "code_rev", "schema", "started",
 )  # fmt: skip
@@ -134,7 +134,8 @@ def variant(case: Case, controlled: Case | None = None) -> str:
     """What a figure calls a case: real, quaternion, ph n=4, slim real (ph n=4)."""
     if controlled is not None:
         return f"slim real ({variant(controlled)})"
-    return f"ph n={case.n}" if case.algebra == "ph" else case.algebra
+    rank = f" rank={case.rank}" if case.rank else ""
+    return f"ph n={case.n}{rank}" if case.algebra == "ph" else case.algebra
 
 
 def _row(

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from phnn.layers._base import PHLayer
 from phnn.registry import find
+from phnn.tuning import tune
 
 from .case import Case
 
@@ -29,6 +31,12 @@ class Subject:
     call: Callable[[], Any]
 
     @property
+    def plans(self) -> dict[str, str]:
+        """How each tuned layer runs, by its name."""
+        named = ((name, getattr(layer, "_tuned", {})) for name, layer in self.module.named_modules())
+        return {name or "layer": str(plan) for name, tuned in named for plan in tuned.values()}
+
+    @property
     def path_built(self) -> str:
         """The path that the layers ran, ``+`` between several, ``torch`` where there is no layer of ours."""
         built = {str(path) for m in self.module.modules() if (path := getattr(m, "path_built", None))}
@@ -43,7 +51,9 @@ def build_module(case: Case, device: str, controlled: Case | None = None) -> nn.
     arguments: dict[str, Any] = {"algebra": case.algebra, "device": device, "dtype": getattr(torch, case.dtype)}
     if case.algebra == "ph":
         arguments["n"] = case.n
-    if case.path != "none":
+    if case.rank:
+        arguments["rank"] = case.rank
+    if case.path not in ("none", "tuned"):
         arguments["path"] = case.path
     return find(case.subject).build(dict(case.shape), **arguments)
 
@@ -56,7 +66,22 @@ def build(case: Case, device: str, controlled: Case | None = None) -> Subject:
     inputs = find(case.subject).example_inputs(dict(case.shape), device=device, dtype=getattr(torch, case.dtype))
     if case.memory_format == "channels_last":
         inputs = tuple(x.to(memory_format=layout) for x in inputs)
-    return Subject(case, module, inputs, phase_call(case, module, inputs))
+    subject = Subject(case, module, inputs, phase_call(case, module, inputs))
+    _prepare(subject, device)
+    return subject
+
+
+def _prepare(subject: Subject, device: str) -> None:
+    """What a path needs before its first call: a forward pass never searches."""
+    case, module = subject.case, subject.module
+    if case.path == "tuned":
+        if device == "meta":
+            raise ValueError("a tuned case is measured to be built: it has no form on the meta device")
+        tune(module, subject.inputs, phase="infer" if case.phase in ("infer", "none") else "train")
+    if case.path == "bilinear" and case.algebra == "ph" and not case.rank and case.phase == "infer":
+        for layer in module.modules():
+            if isinstance(layer, PHLayer):
+                layer.decompose()
 
 
 def _with(case: Case, **changes: Any) -> tuple[tuple[str, Any], ...]:

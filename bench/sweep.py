@@ -33,11 +33,11 @@ FACTOR_VALUES: dict[str, tuple[str, ...]] = {
     "compile": ("none",),
     "dtype": tuple(dtypes()),
     "precision": ("none",),
-    "path": ("auto", *PATHS),
+    "path": ("auto", "tuned", *PATHS),
     "memory_format": ("contiguous", "channels_last"),
     "data": tuple(DATA),
 }
-_OTHER_AXES = ("algebra", "n", "threads", "seed")
+_OTHER_AXES = ("algebra", "n", "rank", "threads", "seed")
 LARGEST = 2**31  # of any number in an axis: no tensor has such a side
 
 
@@ -195,10 +195,12 @@ def _value_problem(name: str, value: Any, spec: Spec) -> str | None:
     if name in FACTOR_VALUES:
         allowed = FACTOR_VALUES[name]
         return None if value in allowed else f"{value!r} is none of {', '.join(allowed)}"
-    if name in ("n", "threads", "seed"):
+    if name in ("n", "rank", "threads", "seed"):
         least = 1 if name == "n" else 0
         return None if _whole(value) and value >= least else f"{value!r} is no whole number from {least} up"
     default = spec.shape[name]
+    if isinstance(default, bool):
+        return None if isinstance(value, bool) else f"{value!r} is neither true nor false"
     if isinstance(default, float):
         good = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < LARGEST
         return None if good else f"{value!r} is no positive number below {LARGEST}"
@@ -221,8 +223,10 @@ def _case(chosen: Mapping[str, Any], spec: Spec, entry: Entry, where: str, metri
     if name == "ph" and n is None:
         raise UsageError(f"{where}.axes: algebra 'ph' needs an axis n, for example n = [2, 4]")
     algebra = find_algebra(name, n if name == "ph" else None)
-    if algebra.name == "real":
+    if algebra.name == "real" or not spec.paths:
         factors["path"] = "none"
+    if algebra.learned and chosen.get("rank"):
+        factors["rank"] = chosen["rank"]
     recipe: tuple[tuple[str, Any], ...] = ()
     if data := factors.get("data"):
         recipe = tuple(sorted((entry.recipe or Recipe()).model_dump().items()))
@@ -234,7 +238,18 @@ def _case(chosen: Mapping[str, Any], spec: Spec, entry: Entry, where: str, metri
     if len(spec.input_shape(shape)) != 4:
         factors.pop("memory_format", None)
     case = Case(spec.name, spec.kind, algebra.name, algebra.n, tuple(sorted(shape.items())), recipe=recipe, **factors)
-    return Planned(case, metrics, skipped=spec.constraints(algebra, shape))
+    return Planned(case, metrics, skipped=_unfit(case, spec) or spec.constraints(algebra, shape))
+
+
+def _unfit(case: Case, spec: Spec) -> str | None:
+    """Why the subject cannot run as the execution factors ask."""
+    if case.path not in ("none", "auto", "tuned", *spec.paths):
+        return f"{spec.name} runs along {', '.join(spec.paths)}, not {case.path}"
+    if case.path == "tuned" and case.phase == "none":
+        return "a training chooses no path: tune for infer or train_step"
+    if case.rank and not spec.ranked:
+        return f"{spec.name} takes no rank"
+    return None
 
 
 def select(planned: Sequence[Planned], filters: Sequence[str]) -> list[Planned]:

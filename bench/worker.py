@@ -84,7 +84,12 @@ def _timing(request: Request) -> list[Result]:
                 case_id=case_id,
                 path_built=subject.path_built,
                 seconds=samples.seconds(case_id),
-                details={"stopped": samples.stopped, "calls_per_block": calls, "threads": torch.get_num_threads()},
+                details={
+                    "stopped": samples.stopped,
+                    "calls_per_block": calls,
+                    "threads": torch.get_num_threads(),
+                    **({"plans": subject.plans} if subject.plans else {}),
+                },
             )
     return list(results.values())
 
@@ -110,12 +115,14 @@ def _static_case(case: Case, request: Request) -> Result:
         result.values["params"] = params.params(subject.module)
     if wanted & {"weight_bytes"}:
         result.values["weight_bytes"] = params.weight_bytes(subject.module)
-    _counts(result, case, wanted, controlled)
+    _counts(result, subject, wanted)
     if "macs_fvcore" in wanted:
         _fvcore(result, subject)
     if "numeric_error" in wanted:
         _numerics(result, subject)
     result.path_built = subject.path_built
+    if subject.plans:
+        result.details["plans"] = subject.plans
     return result
 
 
@@ -124,13 +131,13 @@ def _slim_details(case: Case, controlled: Case | None) -> dict[str, float]:
     return {"slim_width_scale": slim_scale(controlled)} if controlled else {}
 
 
-def _counts(result: Result, case: Case, wanted: set[str], controlled: Case | None) -> None:
+def _counts(result: Result, subject: Subject, wanted: set[str]) -> None:
     if wanted & {"macs", "macs_dense", "macs_weight_build"}:
-        cost = flops.costs(build(case, "meta", controlled))
+        cost = flops.costs(subject)
         counted = {"macs": cost.macs, "macs_dense": cost.macs_dense, "macs_weight_build": cost.macs_weight_build}
         result.values |= {name: value for name, value in counted.items() if name in wanted}
     if "flops_torch" in wanted:
-        value, uncounted = flops.flops_torch(build(case, "meta", controlled).call)
+        value, uncounted = flops.flops_torch(subject)
         result.values["flops_torch"] = value
         result.details["flops_torch_uncounted"] = uncounted
 
@@ -148,7 +155,9 @@ def _fvcore(result: Result, subject: Subject) -> None:
 def _numerics(result: Result, subject: Subject) -> None:
     case = subject.case
     error = numerics.numeric_error(subject)
-    allowed = tolerance(case.dtype, case.kind, "output" if case.phase == "infer" else "gradient")
+    of = "output" if case.phase == "infer" else "gradient"
+    path = "bilinear" if "bilinear" in subject.path_built else "dense"
+    allowed = tolerance(case.dtype, case.kind, of, path)
     result.values["numeric_error"] = error
     if not error <= allowed:
         result.status = "wrong"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .algebras import Algebra, near_matches
 from .algebras import algebra as find_algebra
+from .plan import PATHS
 
 if TYPE_CHECKING:
     import torch
@@ -33,7 +34,8 @@ class Spec:
     constraints: (algebra, shape) → why this combination cannot be built, or None;
     repeats: how many arguments of ``forward`` the input fills (3: query, key and value of self-attention);
     algebras: the only ones that it is defined for (None: any);
-    paths, placed: whether the module takes ``path``, and device and dtype;
+    paths: the contraction paths that it can run along, none if it takes no ``path``; ranked: whether it takes
+    ``rank``; placed: whether it takes device and dtype;
     info: one line for people; source: where the architecture was published.
     """
 
@@ -48,7 +50,8 @@ class Spec:
     source: str = ""
     repeats: int = 1
     algebras: tuple[str, ...] | None = None
-    paths: bool = True
+    paths: tuple[str, ...] = PATHS
+    ranked: bool = False
     placed: bool = True
     keywords: Mapping[str, Any] = field(default_factory=dict)
 

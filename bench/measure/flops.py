@@ -7,7 +7,6 @@ FlopCounterMode on the whole are metrics of their own: they miss operators, and 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,9 +20,10 @@ from ..subject import Subject
 
 
 def costs(subject: Subject) -> Cost:
-    """Multiply-adds of one forward call: our layers by the cost model, the rest by FlopCounterMode.
+    """Multiply-adds of one forward call in the subject's phase: our layers by the path that ran, the rest by
+    FlopCounterMode.
 
-    subject must be on the meta device.
+    Which path ``auto`` takes depends on device, shapes and phase, so the call is made, where the subject lives.
     """
     module = subject.module
     total = Cost()
@@ -40,7 +40,7 @@ def costs(subject: Subject) -> Cost:
             handles.append(layer.register_forward_hook(count))
     counter = FlopCounterMode(display=False)
     try:
-        with counter, torch.no_grad():
+        with counter, torch.set_grad_enabled(subject.case.phase not in ("infer", "none")):
             module(*subject.inputs)
     finally:
         for handle in handles:
@@ -65,12 +65,15 @@ class _Uncounted(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def flops_torch(call: Callable[[], Any]) -> tuple[int, dict[str, int]]:
-    """FlopCounterMode's FLOP of one call, and how often each operator ran that it does not count."""
+def flops_torch(subject: Subject) -> tuple[int, dict[str, int]]:
+    """FlopCounterMode's FLOP of one call that builds its weights, and how often each operator ran uncounted."""
+    for layer in subject.module.modules():
+        if hasattr(layer, "clear_cache"):
+            layer.clear_cache()  # type: ignore[operator]
     uncounted = _Uncounted()
     counter = FlopCounterMode(display=False)
     with counter, uncounted:
-        call()
+        subject.call()
     return counter.get_total_flops(), dict(sorted(uncounted.operators.items()))
 
 

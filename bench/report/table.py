@@ -10,8 +10,8 @@ import pandas as pd
 
 from ..store import write_whole
 
-_WHOLE = ("n", "seed", "threads", "samples", "processes", "schema", "batch", "channels", "out_channels", "size",
-          "kernel_size")  # fmt: skip
+_WHOLE = ("n", "rank", "seed", "threads", "samples", "processes", "schema", "batch", "channels", "out_channels",
+          "size", "kernel_size")  # fmt: skip
 
 
 def frame(records: Sequence[dict[str, Any]]) -> pd.DataFrame:

@@ -30,6 +30,7 @@ def _linear_arguments(shape: Shape) -> dict[str, Any]:
 _linear = register(
     Spec(
         name="linear",
+        ranked=True,
         kind="layer",
         target="phnn.layers.linear:PHLinear",
         shape={"batch": 32, "channels": 256, "out_channels": None},
@@ -57,6 +58,7 @@ def _conv(dims: int, size: int) -> Spec:
     return register(
         Spec(
             name=f"conv{dims}d",
+            ranked=True,
             kind="layer",
             target=f"phnn.layers.conv:PHConv{dims}d",
             shape={
@@ -96,6 +98,7 @@ def _conv_transpose(dims: int, size: int) -> None:
     register(
         Spec(
             name=f"conv_transpose{dims}d",
+            ranked=True,
             kind="layer",
             target=f"phnn.layers.conv_transpose:PHConvTranspose{dims}d",
             shape={
@@ -142,6 +145,7 @@ def _recurrent(name: str, attribute: str) -> None:
         Spec(
             name=name,
             kind="layer",
+            paths=("kron", "dense"),
             target=f"phnn.layers.recurrent:{attribute}",
             shape={
                 "batch": 16,
@@ -233,7 +237,7 @@ def _rotation(name: str, attribute: str, twin: Spec) -> None:
             info=f"the shape of {twin.name}; every input quaternion is rotated, scaled and summed",
             source="Parcollet, Morchid and Linarès 2020 (survey)",
             algebras=_ROTATED,
-            paths=False,
+            paths=(),
         )
     )
 
@@ -256,7 +260,7 @@ def _norm(name: str, attribute: str, dims: int, size: int, info: str, source: st
             constraints=lambda algebra, shape: misfit(algebra.n, channels=shape["channels"]),
             info=info,
             source=source,
-            paths=False,
+            paths=(),
         )
     )
 
@@ -275,7 +279,7 @@ register(
         input_shape=lambda shape: (shape["batch"], shape["channels"]),
         constraints=lambda algebra, shape: misfit(algebra.n, channels=shape["channels"]),
         info="dropout that keeps or drops a hypercomplex number whole",
-        paths=False,
+        paths=(),
         placed=False,
     )
 )

@@ -28,12 +28,14 @@ PADS = ("zero_first", "error", "real_stem")
 class LayerFactory:
     """Makes the layers of one model over one algebra, along one path, on one device.
 
-    Takes the keywords that every model takes; n is needed by the learned ``ph`` alone.
+    Takes the keywords that every model takes; n is needed by the learned ``ph`` alone, and rank, which parametrises
+    its rules by their factors, is for it alone.
     """
 
     algebra: str | Algebra = "ph"
     n: int | None = None
     path: str = "auto"
+    rank: int | None = None
     device: Any = None
     dtype: torch.dtype | None = None
     resolved: Algebra = field(init=False)
@@ -48,7 +50,8 @@ class LayerFactory:
 
     @property
     def _keywords(self) -> dict[str, Any]:
-        return {**self.placement, "algebra": self.resolved, "path": self.path}
+        ranked = {} if self.rank is None else {"rank": self.rank}
+        return {**self.placement, "algebra": self.resolved, "path": self.path, **ranked}
 
     def conv2d(self, *args: Any, **kwargs: Any) -> nn.Module:
         """A 2d convolution with torch's arguments."""

@@ -40,6 +40,7 @@ def _resnet(name: str, block: str, depths: tuple[int, ...], default_widths: tupl
         Spec(
             name=name,
             kind="model",
+            ranked=True,
             target="phnn.models.resnet:resnet",
             keywords={"block": block, "depths": depths, "default_widths": default_widths},
             shape=_IMAGES,

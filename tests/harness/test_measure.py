@@ -31,7 +31,7 @@ LINEAR_MACS, CONV_MACS = 16 * 32 * 64, 2 * 36 * 8 * 16 * 9
 )
 @pytest.mark.parametrize(("algebra", "n"), [("real", 1), ("quaternion", 4), ("ph", 2)])
 def test_macs_are_those_counted_by_hand(subject, shape, dense, weight, algebra, n):
-    cost = flops.costs(build(case(subject, algebra, n, **shape), "meta"))
+    cost = flops.costs(build(case(subject, algebra, n, path="dense", **shape), "cpu"))
     build_macs = 0 if algebra == "real" else n * weight
     assert (cost.macs, cost.macs_dense, cost.macs_weight_build) == (dense, dense, build_macs)
 
@@ -40,28 +40,73 @@ def test_macs_are_those_counted_by_hand(subject, shape, dense, weight, algebra, 
 def test_three_counters_agree_where_all_can_count(algebra, n):
     """Cost model, FlopCounterMode and fvcore, on a layer whose weight is one matrix product."""
     subject = case("linear", algebra, n, **LINEAR)
-    cost = flops.costs(build(subject, "meta"))
+    cost = flops.costs(build(subject, "cpu"))
     with_build = cost.macs + cost.macs_weight_build
-    assert flops.flops_torch(build(subject, "meta").call)[0] == 2 * with_build
+    assert flops.flops_torch(build(subject, "cpu"))[0] == 2 * with_build
     built = build(subject, "cpu")
     assert flops.macs_fvcore(built.module, built.inputs)[0] == pytest.approx(with_build, rel=1e-3)
 
 
+def test_macs_are_those_of_the_path_that_runs():
+    """A quaternion layer in 8 products of 16: half the arithmetic, and the mixing of inputs and outputs."""
+    wide = {"batch": 256, "channels": 1024}
+    counted = {
+        p: flops.costs(build(case("linear", "quaternion", 4, path=p, **wide), "cpu")) for p in ("dense", "bilinear")
+    }
+    assert counted["dense"].macs == counted["bilinear"].macs_dense == 256 * 1024**2
+    mixing = 8 * 256 * (1024 + 1024)
+    assert counted["bilinear"].macs == counted["dense"].macs // 2 + mixing
+
+
+def test_auto_counts_what_it_ran():
+    subject = build(case("linear", "quaternion", 4, batch=1, channels=2048), "cpu")
+    cost = flops.costs(subject)
+    assert subject.path_built == "factored"
+    assert cost.macs_weight_build == 0
+
+
+def test_a_rank_is_a_dial_for_parameters_and_arithmetic():
+    full = build(case("linear", "ph", 4, batch=64), "cpu")
+    ranked = build(replace(case("linear", "ph", 4, batch=64, path="bilinear"), rank=5), "cpu")
+    assert count_params(ranked.module) == count_params(full.module) - 4**3 + 3 * 5 * 4
+    ranked.call()
+    assert ranked.path_built == "bilinear"
+    assert flops.costs(ranked).macs < flops.costs(full).macs
+    assert numerics.numeric_error(ranked) <= tolerance("float32", path="bilinear")
+
+
+@pytest.mark.parametrize("phase", ["infer", "train_step"])
+def test_a_tuned_case_says_how_each_layer_runs(phase):
+    subject = build(case("resnet8", "quaternion", 4, phase=phase, path="tuned", batch=2, size=8), "cpu")
+    subject.call()
+    assert len(subject.plans) == 9
+    assert set(subject.path_built.split("+")) <= {"dense", "factored", "bilinear"}
+    assert numerics.numeric_error(subject) <= tolerance(
+        "float32", "model", "output" if phase == "infer" else "gradient"
+    )
+
+
+def test_a_learned_rule_is_decomposed_before_it_is_timed():
+    subject = build(case("linear", "ph", 4, path="bilinear"), "cpu")
+    subject.call()
+    assert subject.path_built == "bilinear"
+
+
 def test_training_counts_three_times_the_forward():
-    forward, _ = flops.flops_torch(build(case("linear", "real", **LINEAR), "meta").call)
-    both, _ = flops.flops_torch(build(case("linear", "real", phase="forward_backward", **LINEAR), "meta").call)
+    forward, _ = flops.flops_torch(build(case("linear", "real", **LINEAR), "cpu"))
+    both, _ = flops.flops_torch(build(case("linear", "real", phase="forward_backward", **LINEAR), "cpu"))
     assert both == 3 * forward
 
 
 def test_what_a_counter_leaves_out_is_said():
-    _, uncounted = flops.flops_torch(build(case("resnet8", "real", batch=1), "meta").call)
+    _, uncounted = flops.flops_torch(build(case("resnet8", "real", batch=1), "cpu"))
     assert "aten.relu_" in uncounted
     assert not any("convolution" in name or "view" in name for name in uncounted)
 
 
 def test_a_nets_dense_macs_are_the_real_nets():
-    real = flops.costs(build(case("resnet18", "real", batch=1, in_channels=4), "meta"))
-    quaternion = flops.costs(build(case("resnet18", "quaternion", 4, batch=1, in_channels=4), "meta"))
+    real = flops.costs(build(case("resnet18", "real", batch=1, in_channels=4), "cpu"))
+    quaternion = flops.costs(build(case("resnet18", "quaternion", 4, batch=1, in_channels=4), "cpu"))
     assert real.macs == real.macs_dense == quaternion.macs_dense
     assert real.macs_weight_build == 0 < quaternion.macs_weight_build
 
@@ -137,7 +182,7 @@ def test_every_layer_of_the_registry_can_be_measured(name, algebra, phase):
         return
     error = numerics.numeric_error(build(measured, "cpu"))
     assert error <= tolerance("float32", "layer", "output" if phase == "infer" else "gradient")
-    cost = flops.costs(build(measured, "meta"))
+    cost = flops.costs(build(measured, "cpu"))
     assert cost.macs >= 0 <= cost.macs_dense
 
 

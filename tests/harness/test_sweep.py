@@ -182,3 +182,20 @@ def test_whole_and_decimal_scales_are_one_case(tiny):
         .replace("channels = 8", "width_scale = [1, 1.0]")
     )
     assert len(expand(tiny)) == 4
+
+
+def test_rank_is_a_factor_of_learned_rules_alone(edited):
+    planned = expand(edited("batch = 2", "batch = 2\nrank = [4, 5]"))
+    assert [(p.case.algebra, p.case.n, p.case.rank) for p in planned] == [
+        ("real", 1, 0), ("quaternion", 4, 0), ("ph", 2, 4), ("ph", 2, 5), ("ph", 4, 4), ("ph", 4, 5)
+    ]  # fmt: skip
+    assert len({p.case.group_id for p in planned}) == 1
+
+
+def test_a_path_that_a_subject_cannot_run_is_skipped_with_those_that_it_can(edited):
+    planned = expand(edited('subject = "linear"', 'subject = "gru"').parent / "tiny.toml")
+    assert all(p.skipped is None for p in planned)
+    planned = expand(edited("batch = 2", 'batch = 2\npath = "bilinear"\nbidirectional = [true, false]'))
+    reasons = {p.case.algebra: p.skipped for p in planned}
+    assert reasons["real"] is None
+    assert reasons["ph"] == "gru runs along kron, dense, not bilinear"

@@ -109,6 +109,20 @@ def test_four_dimensional_bases_square_to_the_signs_of_their_definition(
     np.testing.assert_array_equal(a.multiply(basis[1], basis[2]), basis[ij])
 
 
+def test_an_algebra_that_is_alternative_on_one_side_alone_is_not_alternative() -> None:
+    """e0 e0 = e0 and either e0 e1 = e1, e1 e0 = e2 (left alternative) or the other way round (right alternative)."""
+    T = np.zeros((3, 3, 3))
+    T[0, 0, 0] = T[0, 1, 1] = T[1, 0, 2] = 1
+    left = Algebra("left", 3, T)
+    x, y = np.random.default_rng(0).normal(size=(2, 3))
+    m = left.multiply
+    np.testing.assert_allclose(m(m(x, x), y), m(x, m(x, y)), atol=1e-12)
+    assert not np.allclose(m(m(y, x), x), m(y, m(x, x)))
+    assert not left.alternative
+    assert not left.opposite.alternative
+    assert not left.unital
+
+
 def test_the_rule_is_the_matrix_of_the_left_product() -> None:
     a = algebra("octonion")
     w, x = np.random.default_rng(0).normal(size=(2, 8))

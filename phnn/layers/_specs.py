@@ -244,12 +244,12 @@ _rotation("rotation_conv2d", "QuaternionRotationConv2d", _conv2d)
 # -------------------------------------------------------------------------------------- normalisation, dropout
 
 
-def _norm(name: str, attribute: str, dims: int, size: int, info: str, source: str) -> None:
+def _norm(name: str, target: str, dims: int, size: int, info: str, source: str) -> None:
     register(
         Spec(
             name=f"{name}{dims}d",
             kind="layer",
-            target=f"phnn.layers.norm:{attribute}{dims}d",
+            target=f"phnn.layers.{target}{dims}d",
             shape={"batch": 32, "channels": 64, "size": size},
             arguments=lambda shape: {"num_features": shape["channels"]},
             input_shape=lambda shape: (shape["batch"], shape["channels"], *[shape["size"]] * dims),
@@ -261,9 +261,10 @@ def _norm(name: str, attribute: str, dims: int, size: int, info: str, source: st
     )
 
 
+_PER_COMPONENT = "batch norm per component, one scale for each number"
 for _dims, _size in ((1, 256), (2, 16), (3, 8)):
-    _norm("batch_norm", "PHBatchNorm", _dims, _size, "batch norm per component, one scale for each number", "")
-    _norm("whitening", "PHWhitening", _dims, _size, "batch norm that decorrelates", "Gaudet and Maida 2018")
+    _norm("batch_norm", "norm:PHBatchNorm", _dims, _size, _PER_COMPONENT, "Ioffe and Szegedy 2015")
+    _norm("whitening", "whitening:PHWhitening", _dims, _size, "batch norm that decorrelates", "Gaudet and Maida 2018")
 
 register(
     Spec(

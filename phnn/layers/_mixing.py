@@ -71,7 +71,9 @@ def centre(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _Mix(torch.autograd.Function):
-    generate_vmap_rule = True
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *given: Tensor | None) -> tuple[Any, Any]:
+        return _apart(_Mix.apply(*_together(info.batch_size, in_dims, given)), info.batch_size)
 
     @staticmethod
     def forward(M: Tensor, x: Tensor, offset: Tensor | None) -> Tensor:
@@ -93,7 +95,9 @@ class _Mix(torch.autograd.Function):
 
 
 class _Cross(torch.autograd.Function):
-    generate_vmap_rule = True
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *given: Tensor | None) -> tuple[Any, Any]:
+        return _apart(_Cross.apply(*_together(info.batch_size, in_dims, given)), info.batch_size)
 
     @staticmethod
     def forward(x: Tensor, y: Tensor) -> Tensor:
@@ -111,7 +115,9 @@ class _Cross(torch.autograd.Function):
 
 
 class _Gram(torch.autograd.Function):
-    generate_vmap_rule = True
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *given: Tensor | None) -> tuple[Any, Any]:
+        return _apart(_Gram.apply(*_together(info.batch_size, in_dims, given)), info.batch_size)
 
     @staticmethod
     def forward(x: Tensor) -> Tensor:
@@ -128,7 +134,9 @@ class _Gram(torch.autograd.Function):
 
 
 class _Centre(torch.autograd.Function):
-    generate_vmap_rule = True
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *given: Tensor | None) -> tuple[Any, Any]:
+        return _apart(_Centre.apply(*_together(info.batch_size, in_dims, given)), info.batch_size)
 
     @staticmethod
     def forward(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -143,6 +151,19 @@ class _Centre(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, g: Tensor, _: Tensor) -> Tensor:
         return centre(g)[0]  # a projection is its own adjoint
+
+
+def _together(size: int, dims: Any, given: Any) -> list[Tensor | None]:
+    """What vmap maps over becomes more channels."""
+    whole = zip(given, dims, strict=True)
+    spread = [t if t is None else t.expand(size, *t.shape) if d is None else t.movedim(d, 0) for t, d in whole]
+    return [t if t is None else t.flatten(0, 1) for t in spread]
+
+
+def _apart(found: Any, size: int) -> tuple[Any, Any]:
+    if isinstance(found, tuple):
+        return tuple(t.unflatten(0, (size, -1)) for t in found), (0,) * len(found)
+    return found.unflatten(0, (size, -1)), 0
 
 
 # ------------------------------------------------------------------------------------------------------ kernels

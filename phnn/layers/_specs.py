@@ -217,7 +217,7 @@ _ROTATED = ("real", "quaternion")
 def _rotation_fits(algebra: Algebra, shape: Shape) -> str | None:
     if reason := _fits(algebra, shape):
         return reason
-    return None if algebra.name in _ROTATED else f"rotations are quaternions', not of algebra {algebra.name!r}"
+    return None if algebra.name in _ROTATED else f"rotations are of quaternions, not of algebra {algebra.name!r}"
 
 
 def _rotation(name: str, attribute: str, twin: Spec) -> None:
@@ -280,3 +280,25 @@ register(
         placed=False,
     )
 )
+
+
+def _channel_dropout(dims: int, size: int) -> None:
+    register(
+        Spec(
+            name=f"dropout{dims}d",
+            kind="layer",
+            target=f"phnn.layers.dropout:PHDropout{dims}d",
+            shape={"batch": 32, "channels": 64, "size": size},
+            arguments=lambda shape: {},
+            input_shape=lambda shape: (shape["batch"], shape["channels"], *[shape["size"]] * dims),
+            constraints=lambda algebra, shape: misfit(algebra.n, channels=shape["channels"]),
+            info="dropout that keeps or drops a hypercomplex channel whole",
+            source="Tompson et al. 2015",
+            paths=False,
+            placed=False,
+        )
+    )
+
+
+for _dims, _size in ((1, 256), (2, 16), (3, 8)):
+    _channel_dropout(_dims, _size)

@@ -8,6 +8,7 @@ subtracts the mean. Samples that lie channels last are never transposed: that wo
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -70,6 +71,72 @@ def centre(x: Tensor) -> tuple[Tensor, Tensor]:
     return _Centre.apply(x)
 
 
+Mixing = Callable[[Tensor, Tensor | None, Tensor | None], tuple[Tensor, Tensor | None]]
+
+
+def mixed_by_covariance(
+    x: Tensor, n: int, weight: Tensor | None, bias: Tensor | None, mixing: Mixing
+) -> tuple[Tensor, Tensor, Tensor]:
+    """M (x - mean) + offset, where (M, offset) = mixing(cov, weight, bias) of x's covariance; the mean; cov (biased).
+
+    Neither mean nor covariance has a gradient of its own.
+    """
+    samples, mean = centre(samples_of(x, n))
+    cov = gram(samples) / samples.shape[-1]
+    M, offset = mixing(cov, weight, bias)
+    return image_of(mix(M, samples, offset), x), mean.detach(), cov.detach()
+
+
+def mixed_by_covariance_in_place(
+    x: Tensor, n: int, weight: Tensor | None, bias: Tensor | None, mixing: Mixing
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``mixed_by_covariance`` for plain eager mode, in half the memory traffic."""
+    return _InPlace.apply(x, weight, bias, n, mixing)
+
+
+class _InPlace(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Any, bias: Any, n: int, mixing: Mixing) -> tuple[Tensor, ...]:
+        samples = samples_of(x, n)
+        mean = _mean(samples)
+        copied = samples.untyped_storage().data_ptr() != x.untyped_storage().data_ptr()
+        samples = samples.sub_(mean) if copied else samples - mean
+        cov = _gram(samples) / samples.shape[-1]
+        ctx.n, ctx.mixing = n, mixing
+        ctx.cov = cov.detach().requires_grad_()
+        with torch.enable_grad():  # small, and the backward pass of its own
+            ctx.M, ctx.offset = mixing(ctx.cov, weight, bias)
+        ctx.save_for_backward(x, samples, weight, bias)
+        ctx.mark_non_differentiable(mean, cov)
+        offset = None if ctx.offset is None else ctx.offset.detach()
+        return image_of(_mix(ctx.M.detach(), samples, offset), x), mean, cov
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        x, samples, weight, bias = ctx.saved_tensors
+        if torch.is_grad_enabled():  # somebody wants the gradient's gradient
+            y = mixed_by_covariance(x, ctx.n, weight, bias, ctx.mixing)[0]
+            wanted = [t for t, wants in zip((x, weight, bias), ctx.needs_input_grad, strict=False) if wants]
+            found = iter(torch.autograd.grad(y, wanted, g, create_graph=True))
+            return *[next(found) if wants else None for wants in ctx.needs_input_grad[:3]], None, None
+        if _channels_last(samples):
+            g = g.movedim(1, -1).contiguous().movedim(-1, 1)
+        slope = samples_of(g, ctx.n)
+        total = _mean(slope) * slope.shape[-1]
+        outputs, slopes = [ctx.M], [_cross(slope, samples)]
+        if ctx.offset is not None:
+            outputs, slopes = [*outputs, ctx.offset], [*slopes, total]
+        sources = [ctx.cov, *[t for t, w in zip((weight, bias), ctx.needs_input_grad[1:3], strict=True) if w]]
+        by_cov, *rest = torch.autograd.grad(outputs, sources, slopes, retain_graph=True)
+        found = iter(rest)
+        others = [next(found) if wants else None for wants in ctx.needs_input_grad[1:3]]
+        if not ctx.needs_input_grad[0]:
+            return None, *others, None, None
+        count, M = samples.shape[-1], ctx.M.detach().mT
+        dx = _mix(M, slope, M @ total / -count)
+        return image_of(_mix_into(dx, (by_cov + by_cov.mT) / count, samples), x), *others, None, None
+
+
 class _Mix(torch.autograd.Function):
     @staticmethod
     def vmap(info: Any, in_dims: Any, *given: Tensor | None) -> tuple[Any, Any]:
@@ -77,7 +144,7 @@ class _Mix(torch.autograd.Function):
 
     @staticmethod
     def forward(M: Tensor, x: Tensor, offset: Tensor | None) -> Tensor:
-        return _mix_last(M, x, offset) if _channels_last(x) else _mix_rows(M, x, offset)
+        return _mix(M, x, offset)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor) -> None:
@@ -101,7 +168,7 @@ class _Cross(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, y: Tensor) -> Tensor:
-        return _cross_last(x, y) if _channels_last(x) and _channels_last(y) else torch.bmm(x, y.mT)
+        return _cross(x, y)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
@@ -121,7 +188,7 @@ class _Gram(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor) -> Tensor:
-        return _gram_last(x) if _channels_last(x) else torch.bmm(x, x.mT)
+        return _gram(x)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
@@ -140,8 +207,7 @@ class _Centre(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor) -> tuple[Tensor, Tensor]:
-        # the sum of a view in another order than its memory's is many times as fast as its mean
-        mean = x.permute(2, 1, 0).sum(0).t().unsqueeze(-1) / x.shape[-1]
+        mean = _mean(x)
         return x - mean, mean
 
     @staticmethod
@@ -169,7 +235,22 @@ def _apart(found: Any, size: int) -> tuple[Any, Any]:
 # ------------------------------------------------------------------------------------------------------ kernels
 
 
-def _mix_rows(M: Tensor, x: Tensor, offset: Tensor | None) -> Tensor:
+def _mean(x: Tensor) -> Tensor:
+    # the sum of a view in another order than its memory's is many times as fast as its mean
+    return x.permute(2, 1, 0).sum(0).t().unsqueeze(-1) / x.shape[-1]
+
+
+def _cross(x: Tensor, y: Tensor) -> Tensor:
+    return _cross_last(x, y) if _channels_last(x) and _channels_last(y) else torch.bmm(x, y.mT)
+
+
+def _gram(x: Tensor) -> Tensor:
+    return _gram_last(x) if _channels_last(x) else torch.bmm(x, x.mT)
+
+
+def _mix(M: Tensor, x: Tensor, offset: Tensor | None) -> Tensor:
+    if _channels_last(x):
+        return _mix_last(M, x, offset)
     return torch.bmm(M, x) if offset is None else torch.baddbmm(offset, M, x)
 
 
@@ -197,6 +278,16 @@ def _mix_last(M: Tensor, x: Tensor, offset: Tensor | None) -> Tensor:
     for rows, cols in diagonals[1:]:
         y[:, rows].addcmul_(x[:, cols], _diagonal(M, rows, cols))
     return y.permute(2, 1, 0)
+
+
+def _mix_into(y: Tensor, M: Tensor, x: Tensor) -> Tensor:
+    """y + M x in place of y."""
+    if not (_channels_last(x) and _channels_last(y)):
+        return y.baddbmm_(M, x)
+    into, M, x = y.permute(2, 1, 0), M.permute(1, 2, 0), x.permute(2, 1, 0)
+    for rows, cols in _diagonals(M.shape[0], M.shape[1]):
+        into[:, rows].addcmul_(x[:, cols], _diagonal(M, rows, cols))
+    return y
 
 
 def _diagonal(M: Tensor, rows: slice, cols: slice) -> Tensor:

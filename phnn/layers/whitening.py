@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..algebras import Algebra, near_matches
 from ..functional import full_precision
 from ._base import unkeepable
-from ._mixing import centre, gram, image_of, mix, samples_of
+from ._mixing import image_of, mix, mixed_by_covariance, mixed_by_covariance_in_place, samples_of
 from ._roots import inverse_factor, inverse_root
 from .norm import PHNorm
 
@@ -95,38 +95,38 @@ class _PHWhitening(PHNorm):
             return self._whitened(input.float() if half else input).to(input.dtype)
 
     def _whitened(self, x: Tensor) -> Tensor:
-        samples = samples_of(x, self.n)
-        if self._uses_batch():
-            samples, M, offset = self._by_batch(samples)
+        count = x.numel() // self.num_features
+        if self._uses_batch() and count:
+            return self._by_batch(x, count)
+        if self._uses_batch():  # of an empty batch
+            cov = x.new_zeros(self.num_features // self.n, self.n, self.n)
+            M, offset = self._mixing(cov, self.weight, self.bias)
         else:
             M, offset = self._kept_mixing(x.dtype)
-        return image_of(mix(M, samples, offset), x)
+        return image_of(mix(M, samples_of(x, self.n), offset), x)
 
-    def _by_batch(self, samples: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Centred samples and what ``_mixing`` makes of their covariance; then the running statistics move."""
-        count = samples.shape[-1]
+    def _by_batch(self, x: Tensor, count: int) -> Tensor:
+        """x whitened by its own covariance; then the running statistics move."""
         if self.training and count == 1:
             raise ValueError("expected more than 1 value per channel when training, got 1")
-        if count == 0:
-            return samples, *self._mixing(samples.new_zeros(samples.shape[0], self.n, self.n))
-        samples, mean = centre(samples)
-        cov = gram(samples) / count
-        M, offset = self._mixing(cov)
+        traced = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+        whitened = mixed_by_covariance if traced else mixed_by_covariance_in_place
+        y, mean, cov = whitened(x, self.n, self.weight, self.bias, self._mixing)
         if self._keeps():
             self._keep(
                 (self.running_mean, mean.squeeze(-1).t().reshape(-1)),
-                (self.running_cov, cov.detach() * (count / (count - 1))),
+                (self.running_cov, cov * (count / (count - 1))),
             )
-        return samples, M, offset
+        return y
 
-    def _mixing(self, cov: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _mixing(self, cov: Tensor, weight: Tensor | None, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """weight K (c, n, n) for a covariance, and the bias (c, n, 1)."""
         trace = cov.diagonal(0, -2, -1).sum(-1)[:, None, None]
         rounding = _JITTER * torch.finfo(cov.dtype).eps
         eye = torch.eye(self.n, dtype=cov.dtype, device=cov.device)
         K = METHODS[self.method](cov + (self.eps + rounding * trace) * eye)
-        K = K if self.weight is None else self.weight.to(cov.dtype) @ K
-        return K, None if self.bias is None else self._by_channel(self.bias, cov.dtype)
+        K = K if weight is None else weight.to(cov.dtype) @ K
+        return K, None if bias is None else self._by_channel(bias, cov.dtype)
 
     def _by_channel(self, features: Tensor, dtype: torch.dtype) -> Tensor:
         """(C,) as (c, n, 1)."""
@@ -136,7 +136,7 @@ class _PHWhitening(PHNorm):
         """``_mixing`` by the running statistics, their mean subtracted from the bias."""
         assert self.running_mean is not None
         assert self.running_cov is not None
-        M, offset = self._mixing(self.running_cov.to(dtype))
+        M, offset = self._mixing(self.running_cov.to(dtype), self.weight, self.bias)
         shift = M @ self._by_channel(self.running_mean, dtype)
         return M, -shift if offset is None else offset - shift
 

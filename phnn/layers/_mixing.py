@@ -124,7 +124,7 @@ class _InPlace(torch.autograd.Function):
         slope = samples_of(g, ctx.n)
         total = _mean(slope) * slope.shape[-1]
         outputs, slopes = [ctx.M], [_cross(slope, samples)]
-        if ctx.offset is not None:
+        if ctx.offset is not None and ctx.offset.requires_grad:
             outputs, slopes = [*outputs, ctx.offset], [*slopes, total]
         sources = [ctx.cov, *[t for t, w in zip((weight, bias), ctx.needs_input_grad[1:3], strict=True) if w]]
         by_cov, *rest = torch.autograd.grad(outputs, sources, slopes, retain_graph=True)

@@ -164,6 +164,11 @@ def test_roots_of_covariances_have_all_derivatives_even_of_equal_eigenvalues(roo
     torch.autograd.gradgradcheck(of, torch.eye(3, dtype=F64).expand(1, 3, 3).clone().requires_grad_())
 
 
+def test_the_inverse_root_stands_an_eigenvalue_that_rounding_made_negative() -> None:
+    K = inverse_root(torch.diag(torch.tensor([1.0, -1e-9])).unsqueeze(0))
+    assert K.isfinite().all()
+
+
 @over_methods
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_whitening_runs_under_vmap_as_in_a_loop(method: str, channels_last: bool) -> None:

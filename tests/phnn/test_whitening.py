@@ -95,7 +95,7 @@ def test_what_is_kept_is_neither_copied_nor_pickled(method: str) -> None:
 
 
 @over_methods
-@pytest.mark.parametrize("n", [2, 4, 8])
+@pytest.mark.parametrize("n", [2, 4, 8, 16])
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("dims", [2, 3])
 def test_the_output_has_the_inputs_format_and_does_not_depend_on_it(

@@ -32,14 +32,14 @@ if TYPE_CHECKING:
     from .layers.norm import PHBatchNorm1d as PHBatchNorm1d
     from .layers.norm import PHBatchNorm2d as PHBatchNorm2d
     from .layers.norm import PHBatchNorm3d as PHBatchNorm3d
-    from .layers.norm import PHWhitening1d as PHWhitening1d
-    from .layers.norm import PHWhitening2d as PHWhitening2d
-    from .layers.norm import PHWhitening3d as PHWhitening3d
     from .layers.recurrent import PHGRU as PHGRU
     from .layers.recurrent import PHLSTM as PHLSTM
     from .layers.recurrent import PHRNN as PHRNN
     from .layers.rotation import QuaternionRotationConv2d as QuaternionRotationConv2d
     from .layers.rotation import QuaternionRotationLinear as QuaternionRotationLinear
+    from .layers.whitening import PHWhitening1d as PHWhitening1d
+    from .layers.whitening import PHWhitening2d as PHWhitening2d
+    from .layers.whitening import PHWhitening3d as PHWhitening3d
     from .rank import Decomposition as Decomposition
     from .rank import decompose as decompose
     from .registry import create_layer as create_layer
@@ -70,9 +70,9 @@ _HOMES = {
     "PHMultiheadAttention": "layers.attention",
     "PHRNN": "layers.recurrent",
     "PHTransformerEncoderLayer": "layers.attention",
-    "PHWhitening1d": "layers.norm",
-    "PHWhitening2d": "layers.norm",
-    "PHWhitening3d": "layers.norm",
+    "PHWhitening1d": "layers.whitening",
+    "PHWhitening2d": "layers.whitening",
+    "PHWhitening3d": "layers.whitening",
     "QuaternionRotationConv2d": "layers.rotation",
     "QuaternionRotationLinear": "layers.rotation",
     "algebra": "algebras",

@@ -7,6 +7,7 @@ This module knows numbers and names only: no torch, no layer, no path, so that a
 from __future__ import annotations
 
 import difflib
+import operator
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ class Algebra:
     T: np.ndarray | None = field(default=None)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "n", _integer(self.n))
         if self.n < 1:
             raise ValueError(f"an algebra has at least one dimension, not n={self.n}")
         if self.T is None:
@@ -136,6 +138,14 @@ class Algebra:
         return "\n".join([repr(self), *("  ".join(cell.rjust(width) for cell in row) for row in cells)])
 
 
+def _integer(n: Any) -> int:
+    """n, if it counts; a TypeError for 4.0 and "4", which would pass for numbers until much later."""
+    try:
+        return operator.index(n)
+    except TypeError:
+        raise TypeError(f"the dimension n is an integer, not {n!r}") from None
+
+
 def _same(a: np.ndarray, b: np.ndarray | float) -> bool:
     return bool(np.abs(a - b).max() <= _EXACT)
 
@@ -207,12 +217,19 @@ def clifford(p: int, q: int = 0, r: int = 0, name: str | None = None) -> Algebra
 
 
 def group_algebra(name: str, table: Sequence[Sequence[int]]) -> Algebra:
-    """The real algebra of a finite group, from its Cayley table of indices; element 0 is the identity."""
+    """The real algebra of a finite group, from its Cayley table of indices; element 0 is the identity.
+
+    Raises ValueError for a table that is no Latin square, has another identity, or is not associative.
+    """
     cayley = np.array(table)
     n = len(cayley)
     rows = [sorted(row) for row in cayley.tolist()] + [sorted(col) for col in cayley.T.tolist()]
     if cayley.shape != (n, n) or any(row != list(range(n)) for row in rows):
         raise ValueError(f"group {name!r}: the Cayley table is no {n}×{n} Latin square of 0 … {n - 1}")
+    if cayley[0].tolist() != list(range(n)) or cayley[:, 0].tolist() != list(range(n)):
+        raise ValueError(f"group {name!r}: element 0 of the Cayley table is not the identity")
+    if (cayley[cayley] != cayley[:, cayley]).any():  # (i j) k and i (j k)
+        raise ValueError(f"group {name!r}: the Cayley table is not associative")
     return Algebra(name, n, np.eye(n)[cayley])
 
 
@@ -296,8 +313,12 @@ def algebra(name: str | Algebra, n: int | None = None) -> Algebra:
     """The algebra called ``name``: ``"quaternion"``, ``"clifford(3,0,1)"``, ``"cyclic(3)"``, ``"ph"`` with n.
 
     n is needed by ``ph`` alone; given for a fixed algebra it must be that algebra's dimension.
-    Raises ValueError for an unknown name (with near matches) and for a wrong or missing n.
+    Raises ValueError for an unknown name (with near matches) and for a wrong or missing n, TypeError for what is
+    neither name nor Algebra, and for an n that is no integer.
     """
+    if not isinstance(name, str | Algebra):
+        raise TypeError(f"algebra is a name or an Algebra, not {name!r}")
+    n = n if n is None else _integer(n)
     found = name if isinstance(name, Algebra) else _lookup(name, n)
     if n is not None and found.n != n:
         raise ValueError(f"algebra {found.name!r} has n={found.n}, not n={n}: leave n out or choose 'ph'")
@@ -310,14 +331,21 @@ def _lookup(name: str, n: int | None) -> Algebra:
         raise ValueError(f"unknown algebra {name!r}: choose one of {', '.join(list_algebras())}")
     key = _ALIASES.get(match[1].lower(), match[1].lower())
     if key == "ph":
-        if n is None:
+        given = n if match[2] is None else match[2].strip()
+        if given is None:
             raise ValueError("algebra 'ph' learns its rule and needs its dimension: give n=, for example n=4")
-        return Algebra("ph", n)
+        if not str(given).lstrip("-").isdigit():
+            raise ValueError(f"algebra {name!r}: 'ph' has one argument, its dimension, as in ph(4)")
+        return Algebra("ph", int(given))
     if key in _FAMILIES:
         try:
-            arguments = [int(a) for a in match[2].split(",")] if match[2] else [] if n is None else [n]
+            # the dimension tells a cyclic algebra, but not a Clifford algebra's signature
+            default = [] if n is None or key == "clifford" else [n]
+            arguments = default if match[2] is None else [int(a) for a in match[2].split(",")]
             return _FAMILIES[key](*arguments)
-        except TypeError:
+        except (TypeError, ValueError) as error:
+            if "literal" not in str(error) and isinstance(error, ValueError):
+                raise
             form = next(form for form in list_algebras() if form.startswith(key))
             raise ValueError(f"algebra {name!r}: write its arguments, as in {form}") from None
     if key not in _NAMED or match[2] is not None:

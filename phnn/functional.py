@@ -216,7 +216,8 @@ def conv_with_weight(
     conv = _CONV[W.dim() - 2]
     if groups == 1:
         return conv(x, W, bias, stride, padding, dilation)
-    y = conv(_regroup_channels(x, n, groups, W), W, None, stride, padding, dilation, groups)
+    x = _regroup_channels(x, n, groups, W, W.shape[1] * groups)
+    y = conv(x, W, None, stride, padding, dilation, groups)
     return _ungroup_channels(y, n, groups, W, bias)
 
 
@@ -262,16 +263,23 @@ def conv_transpose_with_weight(
     conv = _CONV_TRANSPOSE[W.dim() - 2]
     if groups == 1:
         return conv(x, W, bias, stride, padding, output_padding, 1, dilation)
-    x = _regroup_channels(x, n, groups, W)
+    x = _regroup_channels(x, n, groups, W, W.shape[0])
     y = conv(x, W, None, stride, padding, output_padding, groups, dilation)
     return _ungroup_channels(y, n, groups, W, bias)
 
 
-def _regroup_channels(x: Tensor, n: int, groups: int, W: Tensor) -> Tensor:
+def _regroup_channels(x: Tensor, n: int, groups: int, W: Tensor, channels: int) -> Tensor:
     # the channel dimension is counted from the end, so that an unbatched input works too
-    return regroup(x, n, groups, x.dim() - W.dim() + 1)
+    dim = x.dim() - W.dim() + 1
+    if dim not in (0, 1) or x.shape[dim] != channels:
+        unbatched = W.dim() - 1
+        raise RuntimeError(
+            f"expected a {unbatched}D (unbatched) or {unbatched + 1}D input of {channels} channels, "
+            f"not one of shape {tuple(x.shape)}"
+        )
+    return regroup(x, n, groups, dim)
 
 
 def _ungroup_channels(y: Tensor, n: int, groups: int, W: Tensor, bias: Tensor | None) -> Tensor:
     y = ungroup(y, n, groups, y.dim() - W.dim() + 1)
-    return y if bias is None else y + bias.reshape(-1, *(1,) * (W.dim() - 2))
+    return y if bias is None else y + bias.to(y.dtype).reshape(-1, *(1,) * (W.dim() - 2))

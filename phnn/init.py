@@ -27,7 +27,10 @@ def learned_rule(
     """A learned rule A (n, n, n) that several layers can share, each through its argument ``rule``.
 
     It is one parameter, which the optimizer sees once; as with any tied parameter of torch, each layer's state_dict
-    holds it, and deepcopy keeps it shared within what is copied together.
+    holds it, and deepcopy keeps it shared within what is copied together. It belongs to who made it: a layer's
+    ``reset_parameters`` leaves it alone, ``rule_(rule)`` draws it anew. What makes new parameters (``to_empty`` from
+    meta, ``load_state_dict(assign=True)``) unties it, as it does torch's: assign it to the layers again, and draw it
+    before their ``reset_parameters``.
     """
     return nn.Parameter(rule_(torch.empty(n, n, n, device=device, dtype=dtype), rule_init))
 
@@ -46,6 +49,8 @@ def rule_(A: Tensor, rule_init: str | Algebra | None = None) -> Tensor:
             return signed_permutation_rule_(A)
         case Algebra():
             return algebra_rule_(A, rule_init)
+    if not isinstance(rule_init, str):
+        raise TypeError(f"rule_init is a name or an Algebra, not {rule_init!r}")
     name, _, noise = rule_init.partition("+")
     if not re.fullmatch(r"|\s*\d*\.?\d+(e-?\d+)?\s*", noise) or rule_init.endswith("+"):
         raise ValueError(f"rule_init={rule_init!r}: after + comes a standard deviation, as in 'quaternion+0.1'")
@@ -207,6 +212,7 @@ def _factors(module: nn.Module) -> list[tuple[Tensor, Tensor]]:
     factors = getattr(module, "factors", None)
     if factors is not None:
         return factors()
-    weight = module.weight
-    assert isinstance(weight, Tensor)
+    weight = module._parameters.get("weight")  # a property would be a copy: filling it would change nothing
+    if weight is None or weight.dim() < 2:
+        raise TypeError(f"{type(module).__name__} has no weight of its own to initialise: give each of its layers")
     return [(torch.ones(1, 1, 1), weight.detach().unsqueeze(0))]

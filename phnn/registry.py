@@ -127,7 +127,7 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def create_layer(name: str, *args: Any, **kwargs: Any) -> torch.nn.Module:
-    """A layer by name, with the arguments of its torch.nn namesake plus ``algebra``, ``n`` and ``path``."""
+    """A layer by name: its torch.nn namesake's arguments, ``algebra``, ``n`` and, where it has paths, ``path``."""
     return find(name, "layer").create(*args, **kwargs)
 
 

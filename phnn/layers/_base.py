@@ -17,6 +17,18 @@ from ..plan import PATHS, Plan
 from ..widths import misfit
 from ._paths import Paths
 
+_OWN = f"{__package__}."  # the layers that stand for their namesakes
+
+
+def _is_real(algebra: str | Algebra, n: Any) -> bool:
+    """Whether ``algebra``, by whatever name, is that of the real numbers."""
+    if isinstance(algebra, str):
+        try:
+            algebra = find_algebra(algebra, n)
+        except (ValueError, TypeError):  # a wrong name or n is the constructor's to refuse
+            return False
+    return isinstance(algebra, Algebra) and algebra == find_algebra("real")
+
 
 class OverAlgebra(nn.Module):
     """Base of everything that has an algebra and a namesake in torch.nn.
@@ -31,10 +43,8 @@ class OverAlgebra(nn.Module):
     n: int
 
     def __new__(cls, *args: Any, algebra: str | Algebra = "ph", **kwargs: Any) -> Any:
-        if isinstance(algebra, str) and algebra != "real":
-            return super().__new__(cls)
-        found = find_algebra(algebra)
-        if found != find_algebra("real"):
+        # a subclass has arguments of its own, which torch's layer would not know
+        if not cls.__module__.startswith(_OWN) or not _is_real(algebra, kwargs.get("n")):
             return super().__new__(cls)
         if (n := kwargs.pop("n", None)) not in (None, 1):
             raise ValueError(f"algebra 'real' has n=1, not n={n}")
@@ -108,7 +118,7 @@ class RuleHolder(OverAlgebra):
         self._cache = None
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
-        result = super()._apply(_on_filters(fn), recurse)
+        result = super()._apply(on_filters(fn), recurse)
         self._cache = None  # .to() changes the data of parameters without bumping their version
         self._restore_rule()  # and may have rounded a fixed rule, or lost it (to_empty)
         return result
@@ -117,7 +127,7 @@ class RuleHolder(OverAlgebra):
         super()._load_from_state_dict(*args, **kwargs)
         self._cache = None
         A, F = self.factors()[0]
-        if A.device != F.device:  # assign=True on a layer made on the meta device
+        if (A.device, A.dtype) != (F.device, F.dtype):  # assign=True: of another dtype, or made on the meta device
             self._restore_rule()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -243,19 +253,20 @@ class PHLayer(Paths, RuleHolder):
         )
 
 
-def _on_filters(fn: Any) -> Any:
+def on_filters(fn: Any) -> Any:
     """``fn`` for F too, which has one dimension more than the weight that .to(memory_format=…) knows.
 
-    The format is that of what is derived from F; F itself stays as it is.
+    The format is that of what is derived from F; F itself stays as it is, that of a Conv1d included.
     """
 
     def apply(t: Tensor) -> Tensor:
         try:
-            return fn(t)
+            found = fn(t)
         except RuntimeError:
             if t.dim() < 5:
                 raise
-            return fn(t.flatten(0, 1)).unflatten(0, t.shape[:2]).contiguous()
+            found = fn(t.flatten(0, 1)).unflatten(0, t.shape[:2])
+        return found.contiguous() if t.dim() > 3 and t.is_contiguous() else found
 
     return apply
 

@@ -221,7 +221,7 @@ _ROTATED = ("real", "quaternion")
 def _rotation_fits(algebra: Algebra, shape: Shape) -> str | None:
     if reason := _fits(algebra, shape):
         return reason
-    return None if algebra.name in _ROTATED else f"rotations are quaternions', not of algebra {algebra.name!r}"
+    return None if algebra.name in _ROTATED else f"rotations are of quaternions, not of algebra {algebra.name!r}"
 
 
 def _rotation(name: str, attribute: str, twin: Spec) -> None:
@@ -248,12 +248,12 @@ _rotation("rotation_conv2d", "QuaternionRotationConv2d", _conv2d)
 # -------------------------------------------------------------------------------------- normalisation, dropout
 
 
-def _norm(name: str, attribute: str, dims: int, size: int, info: str, source: str) -> None:
+def _norm(name: str, target: str, dims: int, size: int, info: str, source: str) -> None:
     register(
         Spec(
             name=f"{name}{dims}d",
             kind="layer",
-            target=f"phnn.layers.norm:{attribute}{dims}d",
+            target=f"phnn.layers.{target}{dims}d",
             shape={"batch": 32, "channels": 64, "size": size},
             arguments=lambda shape: {"num_features": shape["channels"]},
             input_shape=lambda shape: (shape["batch"], shape["channels"], *[shape["size"]] * dims),
@@ -265,9 +265,10 @@ def _norm(name: str, attribute: str, dims: int, size: int, info: str, source: st
     )
 
 
+_PER_COMPONENT = "batch norm per component, one scale for each number"
 for _dims, _size in ((1, 256), (2, 16), (3, 8)):
-    _norm("batch_norm", "PHBatchNorm", _dims, _size, "batch norm per component, one scale for each number", "")
-    _norm("whitening", "PHWhitening", _dims, _size, "batch norm that decorrelates", "Gaudet and Maida 2018")
+    _norm("batch_norm", "norm:PHBatchNorm", _dims, _size, _PER_COMPONENT, "Ioffe and Szegedy 2015")
+    _norm("whitening", "whitening:PHWhitening", _dims, _size, "batch norm that decorrelates", "Gaudet and Maida 2018")
 
 register(
     Spec(
@@ -283,3 +284,25 @@ register(
         placed=False,
     )
 )
+
+
+def _channel_dropout(dims: int, size: int) -> None:
+    register(
+        Spec(
+            name=f"dropout{dims}d",
+            kind="layer",
+            target=f"phnn.layers.dropout:PHDropout{dims}d",
+            shape={"batch": 32, "channels": 64, "size": size},
+            arguments=lambda shape: {},
+            input_shape=lambda shape: (shape["batch"], shape["channels"], *[shape["size"]] * dims),
+            constraints=lambda algebra, shape: misfit(algebra.n, channels=shape["channels"]),
+            info="dropout that keeps or drops a hypercomplex channel whole",
+            source="Tompson et al. 2015",
+            paths=(),
+            placed=False,
+        )
+    )
+
+
+for _dims, _size in ((1, 256), (2, 16), (3, 8)):
+    _channel_dropout(_dims, _size)

@@ -61,6 +61,8 @@ class PHMultiheadAttention(OverAlgebra):
         rule_init: str | Algebra | None = None,
     ) -> None:
         super().__init__()
+        if embed_dim < 1 or num_heads < 1:
+            raise ValueError(f"embed_dim={embed_dim} and num_heads={num_heads} must be greater than 0")
         if embed_dim % num_heads:
             raise ValueError(f"num_heads={num_heads} does not divide embed_dim={embed_dim}")
         kdim, vdim = kdim or embed_dim, vdim or embed_dim
@@ -111,11 +113,14 @@ class PHMultiheadAttention(OverAlgebra):
         if query.dim() not in (2, 3) or key.dim() != query.dim() or value.dim() != query.dim():
             dims = query.dim(), key.dim(), value.dim()
             raise ValueError(f"query, key and value are 2D (unbatched) or 3D alike, not {dims}")
+        if any(x.is_nested for x in (query, key, value)):
+            raise ValueError("nested tensors are not supported: pad them, and give key_padding_mask")
         if not batched:
             query, key, value = (x.unsqueeze(0) for x in (query, key, value))
             key_padding_mask = None if key_padding_mask is None else key_padding_mask.unsqueeze(0)
         elif not self.batch_first:
             query, key, value = (x.transpose(0, 1) for x in (query, key, value))
+        self._check_shapes(query, key, value, key_padding_mask, attn_mask)
         q, k, v = self.q_proj(query), self.k_proj(key), self.v_proj(value)
         extra = self._extra(k, v)
         if extra:
@@ -130,6 +135,26 @@ class PHMultiheadAttention(OverAlgebra):
         if not batched:
             return output.squeeze(0), None if weights is None else weights.squeeze(0)
         return output if self.batch_first else output.transpose(0, 1), weights
+
+    def _check_shapes(
+        self, query: Tensor, key: Tensor, value: Tensor, padding: Tensor | None, mask: Tensor | None
+    ) -> None:
+        """Refuse, batch first, what would broadcast without having been meant to."""
+        batch, length, keys = query.shape[0], query.shape[1], key.shape[1]
+        if key.shape[0] != batch or value.shape[:2] != key.shape[:2]:
+            shapes = [tuple(x.shape[:2]) for x in (query, key, value)]
+            raise ValueError(f"(batch, length) of query, key and value do not fit each other: {shapes}")
+        allowed: tuple[list[tuple[int, ...]], ...] = (
+            [(batch, keys)],
+            [(length, keys), (batch * self.num_heads, length, keys)],
+        )
+        for name, given, shapes in zip(("key_padding_mask", "attn_mask"), (padding, mask), allowed, strict=True):
+            if given is None:
+                continue
+            if given.dtype is not torch.bool and not given.is_floating_point():
+                raise ValueError(f"{name} is boolean or floating point, not {given.dtype}")
+            if tuple(given.shape) not in shapes:
+                raise ValueError(f"{name} has shape {tuple(given.shape)}, not {' or '.join(map(str, shapes))}")
 
     def _extra(self, k: Tensor, v: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Keys and values that every query sees besides the given ones."""

@@ -21,6 +21,7 @@ class _PHConvTranspose(PHLayer):
     out/groups, *kernel). It is the adjoint of the convolution with rule A_i^T and filters F_i^T, for quaternions
     the convolution with the conjugate weight. Groups are those of ``PHConv2d``. Raises ValueError if n does not
     divide the channels of a group, and for an ``output_size`` that no output_padding reaches.
+    Source: Dumoulin and Visin, *A guide to convolution arithmetic for deep learning*, 2016, for the geometry.
     """
 
     transposed = True

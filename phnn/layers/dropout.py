@@ -49,6 +49,7 @@ class PHDropout(_PHDropout):
 
     input: any shape with component-major channels in dimension ``dim`` (-1: features last; 1: images); output:
     the same. Raises ValueError if n does not divide the channels.
+    Source: Srivastava et al., *Dropout*, 2014, with one draw for the components of a number.
     """
 
     namesake = nn.Dropout
@@ -83,6 +84,7 @@ class _PHDropoutNd(_PHDropout):
 
     input: (batch, channels, *size) or without batch, component-major; output: the same. The channels that stay are
     scaled by 1 / (1 - p). Raises ValueError if n does not divide the channels.
+    Source: Tompson et al., *Efficient object localization using convolutional networks*, 2015.
     """
 
     size_dims: ClassVar[int]

@@ -30,9 +30,14 @@ class _PHRecurrent(RuleHolder):
     bias_ih_l, bias_hh_l, and A_ih_l, A_hh_l (n, n, n) if the rule is learned. A bidirectional output holds the
     forward features, then the backward ones: ``functional.ungroup(output, n, 2, -1)`` makes them component-major
     together, as the next layer of this module already takes them. Raises ValueError if n does not divide a width.
+    The cells, with u = W_ih x + bias_ih and v = W_hh h + bias_hh: RNN h' = tanh(u + v), or relu; GRU
+    h' = (1 - z) tanh(u_n + r v_n) + z h with r, z = sigmoid(u + v) of their gates; LSTM c' = f c + i tanh(u_g + v_g)
+    and h' = o tanh(c') with i, f, o = sigmoid(u + v).
+    Source: Parcollet et al., *Quaternion recurrent neural networks*, 2019.
     """
 
     gates: ClassVar[int]
+    states: ClassVar[int] = 1
     operator: str
     F_ih_l0: nn.Parameter
 
@@ -196,6 +201,8 @@ class _PHRecurrent(RuleHolder):
         return states[0]
 
     def _given_states(self, hx: Any) -> list[Tensor]:
+        if not isinstance(hx, Tensor):
+            raise TypeError(f"{type(self).__name__}: hx is a tensor, not {type(hx).__name__}")
         return [hx]
 
     def _states(self, hx: Any, x: Tensor, batch: int, batched: bool) -> list[Tensor]:
@@ -203,7 +210,7 @@ class _PHRecurrent(RuleHolder):
         shape = (len(self._suffixes()), batch, self.hidden_size)
         if hx is None:
             zeros = torch.zeros(shape, dtype=x.dtype, device=x.device)
-            return [zeros] * len(self._given_states((zeros, zeros)))
+            return [zeros] * self.states
         states = self._given_states(hx)
         if any(state.dim() != (3 if batched else 2) for state in states):
             form = "batched 3-D" if batched else "unbatched 2-D"
@@ -306,7 +313,7 @@ class PHGRU(_Gated):
 
 class PHLSTM(_Gated):
     __doc__ = _PHRecurrent.__doc__
-    namesake, gates, operator = nn.LSTM, 4, "lstm"
+    namesake, gates, operator, states = nn.LSTM, 4, "lstm", 2
 
     def _packed_states(self, states: Sequence[Tensor]) -> Any:
         return states
@@ -315,6 +322,8 @@ class PHLSTM(_Gated):
         return tuple(states)
 
     def _given_states(self, hx: Any) -> list[Tensor]:
+        if isinstance(hx, Tensor) or len(hx) != 2:
+            raise TypeError(f"{type(self).__name__}: hx is a pair of tensors (h, c), not {type(hx).__name__}")
         return list(hx)
 
     def _traceable(self, x: Tensor, flat: list[Tensor]) -> Tensor:

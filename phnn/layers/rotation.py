@@ -15,7 +15,7 @@ from torch.nn import functional as nnf
 from ..algebras import Algebra
 from ..algebras import algebra as find_algebra
 from ..functional import conv_with_weight, full_precision
-from ._base import OverAlgebra
+from ._base import OverAlgebra, on_filters
 from .conv import border
 
 _META: dict[str, Any] = {"device": "meta"}
@@ -37,7 +37,7 @@ def rotation_matrix(F: Tensor) -> Tensor:
     return torch.stack([torch.stack(row) for row in rows])
 
 
-class _QuaternionRotation(OverAlgebra):
+class QuaternionRotation(OverAlgebra):
     """Shared by the rotation layers: F (4, out/4, in/4, *kernel), scale (out/4, in/4, *kernel) and bias (out,)."""
 
     F: nn.Parameter
@@ -76,6 +76,9 @@ class _QuaternionRotation(OverAlgebra):
         if self.bias is not None:
             nn.init.uniform_(self.bias, -(fan_in**-0.5), fan_in**-0.5)
 
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        return super()._apply(on_filters(fn), recurse)
+
     @property
     def weight(self) -> Tensor:
         """W, of shape (out, in / groups, *kernel): block (k, j) is scale times entry (k, j) of the rotations."""
@@ -87,11 +90,13 @@ class _QuaternionRotation(OverAlgebra):
             return blocks.reshape(4 * rows, 4 * cols, *kernel)
 
 
-class QuaternionRotationLinear(_QuaternionRotation):
+class QuaternionRotationLinear(QuaternionRotation):
     """y_p = sum_q scale_pq u_pq x_q u_pq^-1 + bias_p with u = F / |F|: a linear layer of quaternion rotations.
 
     x: (..., in_features), component-major; y: (..., out_features). Parameters: F (4, out/4, in/4), scale (out/4,
     in/4), bias (out,). Raises ValueError if 4 does not divide both widths, and for another algebra.
+    Source: Gaudet and Maida, *Deep quaternion networks*, 2018; Parcollet, Morchid and Linarès, *A survey of
+    quaternion neural networks*, 2020.
     """
 
     namesake = nn.Linear
@@ -119,12 +124,13 @@ class QuaternionRotationLinear(_QuaternionRotation):
         return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}"
 
 
-class QuaternionRotationConv2d(_QuaternionRotation):
+class QuaternionRotationConv2d(QuaternionRotation):
     """A 2d convolution of quaternion rotations: each tap of the kernel rotates, scales and sums.
 
     input: (batch, in_channels, height, width) or without batch, component-major; output as nn.Conv2d's. Parameters:
     F (4, out/4, in/(4 groups), *kernel), scale (out/4, in/(4 groups), *kernel), bias (out,). Groups are those of
     ``PHConv2d``. Raises ValueError if 4 does not divide the channels of a group, and for another algebra.
+    Source: that of ``QuaternionRotationLinear``.
     """
 
     namesake = nn.Conv2d
@@ -164,4 +170,6 @@ class QuaternionRotationConv2d(_QuaternionRotation):
         return conv_with_weight(input, self.weight, self.bias, 4, *geometry)
 
     def extra_repr(self) -> str:
-        return f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
+        text = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, stride={self.stride}"
+        text += f", padding={self.padding!r}, dilation={self.dilation}, groups={self.groups}"
+        return f"{text}, padding_mode={self.padding_mode!r}, bias={self.bias is not None}"

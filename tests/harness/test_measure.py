@@ -250,3 +250,15 @@ def test_the_same_seed_builds_the_same_subject():
     assert torch.equal(first.module.F, second.module.F)
     assert torch.equal(first.inputs[0], second.inputs[0])
     assert isinstance(first.module, phnn.PHLinear)
+
+
+@pytest.mark.parametrize("name", ["conv2d", "conv_transpose2d", "rotation_conv2d", "whitening2d", "resnet8"])
+def test_hypercomplex_subjects_run_channels_last(name):
+    shape = {"batch": 2, "size": 8} | ({"channels": 8} if find(name).kind == "layer" else {})
+    last = replace(case(name, "quaternion", 4, **shape), memory_format="channels_last")
+    if not find(name).paths:
+        last = replace(last, path="none")
+    subject = build(last, "cpu")
+    y = subject.module(*subject.inputs)
+    assert subject.inputs[0].is_contiguous(memory_format=torch.channels_last)
+    assert torch.isfinite(y).all()

@@ -247,6 +247,10 @@ def test_all_listed_algebras_can_be_had() -> None:
         ("clifford(9,9,9)", None, "at most 6"),
         ("cyclic(0)", None, "Latin square"),
         ("ph", 0, "at least one dimension"),
+        ("ph(4)", 2, "n=4, not n=2"),
+        ("ph(1,2)", None, "one argument"),
+        ("clifford(2,,1)", None, r"clifford\(p,q,r\)"),
+        ("clifford", 3, r"clifford\(p,q,r\)"),
     ],
 )
 def test_a_wrong_name_or_n_is_refused_with_what_to_write_instead(name: str, n: int | None, message: str) -> None:
@@ -254,11 +258,28 @@ def test_a_wrong_name_or_n_is_refused_with_what_to_write_instead(name: str, n: i
         algebra(name, n)
 
 
+@pytest.mark.parametrize(("name", "n"), [("quaternion", 4.0), ("ph", "4"), (None, None), (4, None)])
+def test_what_is_no_name_or_no_integer_is_a_type_error(name: object, n: object) -> None:
+    with pytest.raises(TypeError, match="integer|name or an Algebra"):
+        algebra(name, n)  # type: ignore[arg-type]
+
+
+def test_the_dimension_may_stand_in_the_name_of_a_learned_or_cyclic_algebra() -> None:
+    assert algebra("ph(4)") == algebra("ph", 4)
+    assert algebra("cyclic", 5) == algebra("cyclic(5)")
+    assert algebra("ph", np.int64(4)).n == 4
+
+
 def test_tables_with_faults_are_refused() -> None:
     with pytest.raises(ValueError, match="needs"):
         Algebra("odd", 2, np.zeros((2, 2)))
     with pytest.raises(ValueError, match="Latin square"):
         group_algebra("odd", [[0, 1], [0, 1]])
+    with pytest.raises(ValueError, match="identity"):
+        group_algebra("odd", [[1, 0], [0, 1]])
+    loop = [[0, 1, 2, 3, 4], [1, 0, 3, 4, 2], [2, 4, 0, 1, 3], [3, 2, 4, 0, 1], [4, 3, 1, 2, 0]]
+    with pytest.raises(ValueError, match="associative"):
+        group_algebra("odd", loop)
     with pytest.raises(ValueError, match="entries"):
         from_table("odd", [["1"], ["1", "1"]])
     with pytest.raises(ValueError, match="e7"):

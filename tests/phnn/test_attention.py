@@ -155,11 +155,58 @@ def test_real_is_torchs_own() -> None:
         (lambda: phnn.PHTransformerEncoderLayer(16, 2, 30, n=4), "dim_feedforward=30"),
         (lambda: phnn.PHTransformerEncoderLayer(16, 2, 32, n=4, activation="rely"), "did you mean relu"),
         (lambda: phnn.PHMultiheadAttention(16, 2, n=4)(*[torch.randn(16)] * 3), "2D"),
+        (lambda: phnn.PHMultiheadAttention(16, 0, n=4), "num_heads=0"),
     ],
 )
 def test_what_cannot_be_is_refused(call: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
+
+
+X = torch.randn(2, 3, 16)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "masks", "message"),
+    [
+        ((X, X, X), {"key_padding_mask": torch.tensor([[0, 0, 1]] * 2)}, "key_padding_mask is boolean or floating"),
+        ((X, X, X), {"attn_mask": torch.ones(3, 3, dtype=torch.int32)}, "attn_mask is boolean or floating"),
+        ((X, X, X), {"key_padding_mask": torch.zeros(1, 3, dtype=torch.bool)}, r"\(1, 3\), not \(2, 3\)"),
+        ((X, X, X), {"attn_mask": torch.zeros(1, 3)}, r"\(1, 3\), not \(3, 3\)"),
+        ((X, X, X), {"attn_mask": torch.zeros(2, 3, 3)}, r"\(2, 3, 3\), not \(3, 3\) or \(4, 3, 3\)"),
+        ((X, X[:1], X[:1]), {}, "do not fit"),
+        ((X, X, X[:, :2]), {}, "do not fit"),
+        ((torch.nested.nested_tensor(list(X), layout=torch.jagged),) * 3, {}, "nested"),
+    ],
+)
+@pytest.mark.parametrize("need_weights", [True, False])
+def test_what_would_broadcast_unseen_is_refused(inputs: Any, masks: Any, message: str, need_weights: bool) -> None:
+    layer = phnn.PHMultiheadAttention(16, 2, n=4, batch_first=True)
+    with pytest.raises(ValueError, match=message):
+        layer(*inputs, need_weights=need_weights, **masks)
+
+
+def test_the_extra_key_and_value_start_with_torchs_variance() -> None:
+    layer = phnn.PHMultiheadAttention(512, 4, n=4, add_bias_kv=True)
+    real = nn.MultiheadAttention(512, 4, add_bias_kv=True)
+    for name in ("bias_k", "bias_v"):
+        assert float(getattr(layer, name).std()) == pytest.approx(float(getattr(real, name).std()), rel=0.2)
+
+
+@pytest.mark.parametrize("name", ["dropout", "dropout1", "dropout2"])
+def test_each_dropout_of_the_encoder_layer_acts_in_training(name: str) -> None:
+    layer = phnn.PHTransformerEncoderLayer(16, 2, 32, dropout=0.0, n=4)
+    x = torch.randn(5, 3, 16)
+    torch.testing.assert_close(layer(x), layer(x))
+    getattr(layer, name).p = 0.5
+    assert not torch.allclose(layer(x), layer(x))
+    layer.eval()
+    torch.testing.assert_close(layer(x), layer(x))
+
+
+def test_the_encoder_layer_hands_its_probability_to_every_dropout() -> None:
+    layer = phnn.PHTransformerEncoderLayer(16, 2, 32, dropout=0.3, n=4)
+    assert layer.dropout.p == layer.dropout1.p == layer.dropout2.p == layer.self_attn.dropout == 0.3
 
 
 def test_gradients_are_those_of_finite_differences() -> None:

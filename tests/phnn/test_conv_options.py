@@ -81,3 +81,51 @@ def test_a_convolution_equals_its_definition_whatever_its_options(row: Row) -> N
         assert p.grad is not None
         assert wanted is not None
         assert relative_error(p.grad, wanted) <= tolerance(row["dtype"], "composite", "gradient"), name
+
+
+# ----------------------------------------------------------------------------------------------- memory formats
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: phnn.PHConv2d(8, 8, 3, n=4),
+        lambda: phnn.PHConv2d(8, 8, 3, n=4, groups=2),
+        lambda: phnn.PHConvTranspose2d(8, 8, 3, algebra="quaternion"),
+        lambda: phnn.QuaternionRotationConv2d(8, 8, 3),
+        lambda: phnn.create_model("resnet20", algebra="quaternion", in_channels=8).eval(),
+    ],
+)
+def test_a_module_goes_channels_last_and_computes_the_same(make: Any) -> None:
+    module, x = make(), torch.randn(2, 8, 16, 16)
+    with torch.no_grad():
+        expected = module(x)
+        y = module.to(memory_format=torch.channels_last)(x.to(memory_format=torch.channels_last))
+    assert relative_error(y, expected.double()) <= tolerance("float32", "model")
+    assert all(p.is_contiguous() for name, p in module.named_parameters() if name.endswith(("F", "scale")))
+
+
+def test_the_filters_of_one_dimension_keep_their_strides() -> None:
+    """F of a Conv1d has four dimensions, as the weight of a Conv2d has: but they are not an image's."""
+    layer = phnn.PHConv1d(8, 8, 3, n=4).to(memory_format=torch.channels_last)
+    assert layer.F.is_contiguous()
+    assert layer.double().F.dtype is torch.float64
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("kind", [phnn.PHConv2d, phnn.PHConvTranspose2d, phnn.QuaternionRotationConv2d])
+def test_under_autocast_the_output_has_autocasts_dtype(kind: Any, groups: int) -> None:
+    layer = kind(16, 16, 3, algebra="quaternion", groups=groups)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert layer(torch.randn(2, 16, 5, 5)).dtype is torch.bfloat16
+
+
+@pytest.mark.parametrize("kind", [phnn.PHConv2d, phnn.PHConvTranspose2d, phnn.QuaternionRotationConv2d])
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("channels", [8, 17, 32])
+def test_a_wrong_number_of_channels_is_named_with_the_right_one(kind: Any, groups: int, channels: int) -> None:
+    layer = kind(16, 16, 3, algebra="quaternion", groups=groups)
+    with pytest.raises(RuntimeError, match="16 channels"):
+        layer(torch.randn(2, channels, 5, 5))
+    with pytest.raises(RuntimeError):
+        layer(torch.randn(2, 3, 16, 5, 5))

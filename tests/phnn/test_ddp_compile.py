@@ -83,7 +83,6 @@ def test_two_processes_train_as_one_and_every_parameter_gets_a_gradient(tmp_path
     assert [process.returncode for process in processes] == [0, 0], "\n".join(errors)
 
 
-@pytest.mark.system("g++")
 @pytest.mark.system("g++")  # inductor's C++ compiler
 def test_a_net_compiles_whole_with_inductor() -> None:
     torch._dynamo.reset()

@@ -24,7 +24,7 @@ def jacobian_rank(layer: Any) -> int:
             self.layer = layer
 
         def forward(self) -> Tensor:
-            weights = self.layer._build()
+            weights = self.layer.weight if hasattr(self.layer, "weight") else self.layer._build()
             return torch.cat([W.flatten() for W in weights]) if isinstance(weights, list) else weights.flatten()
 
     module = Weight()
@@ -38,6 +38,8 @@ def jacobian_rank(layer: Any) -> int:
 
 
 LAYERS: list[Any] = [
+    lambda: phnn.QuaternionRotationLinear(8, 8, dtype=F64),
+    lambda: phnn.QuaternionRotationConv2d(8, 8, 2, groups=2, dtype=F64),
     lambda: phnn.PHLinear(8, 8, n=2, dtype=F64),
     lambda: phnn.PHLinear(12, 8, n=4, dtype=F64),
     lambda: phnn.PHLinear(3, 3, n=3, dtype=F64),
@@ -84,6 +86,21 @@ def test_redundancy_is_what_the_parameters_have_beyond() -> None:
     assert phnn.dof(net) == phnn.dof(net[0]) + 48
 
 
+def test_a_rotation_is_as_free_as_its_angles_and_its_scale() -> None:
+    layer = phnn.QuaternionRotationLinear(8, 8, dtype=F64)
+    assert phnn.redundancy(layer) == layer.scale.numel() == 4
+    with torch.no_grad():
+        layer.scale[0, 0] = 0
+    assert phnn.dof(layer) == jacobian_rank(layer) == 13
+    assert phnn.dof_formula(layer) == 16
+
+
+def test_a_bias_is_known_by_its_own_name_alone() -> None:
+    assert phnn.dof(nn.ModuleDict({"debias": nn.Linear(4, 6)})) == 24
+    assert phnn.dof(nn.GRU(4, 4)) == 2 * 48
+    assert phnn.dof(nn.MultiheadAttention(8, 2)) == 4 * 64
+
+
 def test_a_torch_layer_is_as_free_as_its_weight_is_large() -> None:
     assert phnn.dof(nn.Linear(4, 6)) == phnn.dof_formula(nn.Linear(4, 6)) == 24
 
@@ -91,3 +108,5 @@ def test_a_torch_layer_is_as_free_as_its_weight_is_large() -> None:
 def test_dof_needs_values() -> None:
     with pytest.raises(ValueError, match="meta"):
         phnn.dof(phnn.PHLinear(8, 8, n=2, device="meta"))
+    with pytest.raises(ValueError, match="meta"):
+        phnn.dof(phnn.QuaternionRotationLinear(8, 8, device="meta"))

@@ -270,3 +270,42 @@ def test_making_or_resetting_a_layer_leaves_a_shared_rule_alone() -> None:
     layer = phnn.PHLinear(8, 8, rule=rule)
     layer.reset_parameters()
     assert torch.equal(rule, torch.tensor(algebra("quaternion").rule, dtype=torch.float32))
+
+
+@pytest.mark.parametrize(
+    "scheme", [init.kaiming_normal_, init.kaiming_uniform_, init.xavier_normal_, init.xavier_uniform_]
+)
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: phnn.QuaternionRotationLinear(8, 8),
+        lambda: phnn.PHMultiheadAttention(8, 2, n=2),
+        lambda: nn.Sequential(phnn.PHLinear(8, 8, n=2)),
+        lambda: phnn.PHBatchNorm2d(8, n=2),
+    ],
+)
+def test_a_scheme_refuses_what_it_would_not_fill(scheme: Any, make: Any) -> None:
+    module = make()
+    with pytest.raises(TypeError, match=type(module).__name__):
+        scheme(module)
+
+
+def test_a_rule_init_that_is_no_name_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match="a name or an Algebra, not 5"):
+        phnn.PHLinear(8, 8, n=4, rule_init=5)
+
+
+def test_a_shared_rule_that_was_untied_is_tied_and_drawn_anew_as_documented() -> None:
+    rule = phnn.learned_rule(4, device="meta")
+    net = nn.Sequential(*(phnn.PHLinear(256, 256, bias=False, rule=rule, device="meta") for _ in range(2)))
+    net.to_empty(device="cpu")
+    rule = phnn.learned_rule(4)
+    for layer in net:
+        layer.A = rule
+        layer.reset_parameters()
+    assert len(list(net.parameters())) == 3
+    before = rule.detach().clone()
+    for layer in net:
+        layer.reset_parameters()
+        assert float(layer.weight.detach().std()) == pytest.approx(1 / (3 * 256) ** 0.5, rel=0.1)
+    assert torch.equal(rule, before)  # it belongs to who made it

@@ -290,3 +290,27 @@ def test_autocast_runs_the_product_in_bf16_and_builds_the_weight_in_fp32() -> No
         assert y.dtype is torch.bfloat16
         assert torch.equal(y, nnf.linear(x, layer.weight, layer.bias))
         assert layer.weight.dtype is torch.float32
+
+
+@pytest.mark.parametrize("name", ["real", "Real", " REAL ", "cyclic(1)", "clifford(0)"])
+def test_the_real_numbers_are_torchs_layer_by_whatever_name(name: str) -> None:
+    assert type(phnn.PHLinear(3, 5, algebra=name)) is nn.Linear
+    assert type(phnn.PHLinear(3, 5, algebra=phnn.algebra(name))) is nn.Linear
+
+
+def test_a_subclass_is_itself_over_the_real_numbers_too() -> None:
+    class Own(phnn.PHLinear):
+        def __init__(self, width: int, algebra: str) -> None:
+            super().__init__(width, width, algebra=algebra)
+
+    for layer in (Own(4, "real"), Own(4, algebra="real")):
+        assert type(layer) is Own
+        x = torch.randn(2, 4)
+        torch.testing.assert_close(layer(x), x @ layer.weight.T + layer.bias)
+
+
+def test_a_fixed_rule_takes_the_dtype_of_filters_that_were_assigned() -> None:
+    layer = phnn.PHLinear(8, 8, algebra="quaternion")
+    layer.load_state_dict(phnn.PHLinear(8, 8, algebra="quaternion", dtype=torch.float64).state_dict(), assign=True)
+    assert layer.A.dtype is layer.F.dtype is torch.float64
+    assert layer(torch.randn(2, 8, dtype=torch.float64)).dtype is torch.float64

@@ -9,134 +9,22 @@ from __future__ import annotations
 import copy
 import io
 import pickle
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 import torch
+from kinds import KINDS, Kind, Options
 from pairwise import Row, all_rows, pairwise
 from ph_reference import parameters64, reference, relative_error
 from torch import Tensor, nn
 
 import phnn
+import phnn.registry
 from phnn.algebras import algebra
+from phnn.layers.norm import PHNorm
 from phnn.tolerances import tolerance
 
-Options = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Kind:
-    """How to make a layer of dimension n, its variants, and the shape of its inputs (batch first, if batched)."""
-
-    arguments: Callable[[int], tuple[Any, ...]]
-    shapes: Callable[[int, Options], list[tuple[int, ...]]]
-    variants: tuple[Options, ...]
-    composite: bool = False  # several products and a nonlinearity in turn
-    batch_dim: Callable[[Options], int] = lambda options: 0
-
-
-def _conv(dims: int) -> Kind:
-    return Kind(
-        lambda n: (2 * n, 4 * n, 3),
-        lambda n, options: [(2, 2 * n, *[5, 4, 4][:dims])],
-        (
-            {"padding": 1},
-            {"stride": 2, "bias": False},
-            {"groups": 2, "padding": 1, "padding_mode": "circular"},
-            {"dilation": 2, "padding": "same", "padding_mode": "replicate"},
-        ),
-    )
-
-
-def _conv_transpose(dims: int) -> Kind:
-    return Kind(
-        lambda n: (4 * n, 2 * n, 3),
-        lambda n, options: [(2, 4 * n, *[3, 2, 2][:dims])],
-        (
-            {},
-            {"stride": 2, "padding": 1, "output_padding": 1, "bias": False},
-            {"groups": 2, "stride": 2},
-            {"dilation": 2, "padding": 1},
-        ),
-    )
-
-
-def _sequence_dim(options: Options) -> int:
-    return 0 if options.get("batch_first") else 1
-
-
-def _recurrent(**more: Any) -> Kind:
-    return Kind(
-        lambda n: (2 * n, 3 * n),
-        lambda n, options: [(2, 3, 2 * n) if options.get("batch_first") else (3, 2, 2 * n)],
-        (
-            {},
-            {"num_layers": 2, "bidirectional": True},
-            {"batch_first": True, "bias": False},
-            {"num_layers": 2, **more},
-        ),
-        composite=True,
-        batch_dim=_sequence_dim,
-    )
-
-
-def _attention_shapes(n: int, options: Options) -> list[tuple[int, ...]]:
-    shapes = [(3, 2, 4 * n), (5, 2, 4 * n), (5, 2, 4 * n)]
-    return [(s[1], s[0], s[2]) for s in shapes] if options.get("batch_first") else shapes
-
-
-def _norm(dims: int, *more: Options) -> Kind:
-    return Kind(
-        lambda n: (2 * n,),
-        lambda n, options: [(40, 2 * n, *[2] * dims)],
-        ({}, {"affine": False}, {"track_running_stats": False}, {"momentum": None}, *more),
-        composite=True,
-    )
-
-
-_ZCA = ({"method": "zca"}, {"method": "zca", "affine": False})
-KINDS = {
-    "linear": Kind(lambda n: (2 * n, 3 * n), lambda n, options: [(3, 2 * n)], ({}, {"bias": False})),
-    "conv1d": _conv(1),
-    "conv2d": _conv(2),
-    "conv3d": _conv(3),
-    "conv_transpose1d": _conv_transpose(1),
-    "conv_transpose2d": _conv_transpose(2),
-    "conv_transpose3d": _conv_transpose(3),
-    "rnn": _recurrent(nonlinearity="relu"),
-    "gru": _recurrent(),
-    "lstm": _recurrent(),
-    "attention": Kind(
-        lambda n: (4 * n, 2),
-        _attention_shapes,
-        (
-            {},
-            {"batch_first": True, "bias": False},
-            {"add_bias_kv": True},
-            {"add_zero_attn": True, "batch_first": True},
-        ),
-        composite=True,
-        batch_dim=_sequence_dim,
-    ),
-    "transformer_encoder_layer": Kind(
-        lambda n: (4 * n, 2, 6 * n, 0.0),
-        lambda n, options: _attention_shapes(n, options)[:1],
-        ({}, {"norm_first": True, "batch_first": True}, {"activation": "gelu"}, {"bias": False}),
-        composite=True,
-        batch_dim=_sequence_dim,
-    ),
-    "rotation_linear": Kind(lambda n: (2 * n, 3 * n), lambda n, options: [(3, 2 * n)], ({}, {"bias": False})),
-    "rotation_conv2d": Kind(
-        lambda n: (2 * n, 4 * n, 3),
-        lambda n, options: [(2, 2 * n, 5, 4)],
-        ({"padding": 1}, {"stride": 2, "bias": False}, {"groups": 2}, {"dilation": 2, "padding": 2}),
-    ),
-    "batch_norm2d": _norm(2),
-    "whitening1d": _norm(0, *_ZCA),
-    "whitening2d": _norm(2, *_ZCA),
-}
 ALGEBRAS = [
     "complex", "split_complex", "dual", "cyclic(3)", "quaternion", "split_quaternion", "tessarine", "klein4",
     "octonion", "split_octonion", "dual_quaternion", "biquaternion", "clifford(2,1)", "sedenion", "ph1", "ph2", "ph3",
@@ -236,6 +124,11 @@ def runs_under_autocast(layer: nn.Module, inputs: list[Tensor], kind: Kind, opti
     if y.requires_grad:
         y.float().square().sum().backward()
     assert relative_error(y, expected.double()) < tolerance("bfloat16", "composite")
+    spec, n = phnn.registry.find(kind.name), cast(Any, layer).n
+    place = {"device": "cpu"} if spec.placed else {}
+    real = spec.create(*kind.arguments(n), algebra="real", **place, **options)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert y.dtype is _call(real, inputs).dtype
     assert all(p.grad is not None and p.grad.dtype is p.dtype for p in layer.parameters())
 
 
@@ -269,22 +162,19 @@ def changes_dtype(layer: nn.Module, inputs: list[Tensor], kind: Kind, options: O
     fresh = copy.deepcopy(layer)
     with torch.no_grad():
         assert torch.equal(_call(fresh, [x.double() for x in inputs]), y)
-    if not isinstance(layer, phnn.PHBatchNorm2d | phnn.PHWhitening1d | phnn.PHWhitening2d):
+    if not isinstance(layer, PHNorm):
         expected = reference(layer, parameters64(layer), *(x.double() for x in inputs))
         assert relative_error(y, expected) < tolerance("float64", "composite")
 
 
 def takes_an_empty_batch(layer: nn.Module, inputs: list[Tensor], kind: Kind, options: Options) -> None:
     dim = kind.batch_dim(options)
-    layer.eval()
-    full = _call(layer, inputs)
-    if isinstance(layer, phnn.PHBatchNorm2d | phnn.PHWhitening1d | phnn.PHWhitening2d) and not (
-        layer.track_running_stats
-    ):
-        return  # an empty batch has no statistics
-    y = _call(layer, [x.narrow(dim, 0, 0) for x in inputs])
-    assert y.shape == full.narrow(dim, 0, 0).shape
-    y.sum().backward() if y.requires_grad else None
+    for training in (False, True):
+        layer.train(training)
+        full = _call(layer, inputs)
+        y = _call(layer, [x.narrow(dim, 0, 0) for x in inputs])
+        assert y.shape == full.narrow(dim, 0, 0).shape
+        y.sum().backward() if y.requires_grad else None
 
 
 def gives_the_same_without_gradients(layer: nn.Module, inputs: list[Tensor], kind: Kind, options: Options) -> None:
@@ -348,16 +238,21 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def make(row: Row) -> tuple[nn.Module, list[Tensor], Kind, Options]:
-    kind = KINDS[row["layer"]]
+    kind = replace(KINDS[row["layer"]], name=row["layer"])
     options = kind.variants[row["variant"]]
     name = row["algebra"]
     n = int(name[2:]) if name.startswith("ph") else algebra(name).n
     over = {"algebra": "ph", "n": n} if name.startswith("ph") else {"algebra": name}
     dtype = getattr(torch, row["dtype"])
-    layer = phnn.create_layer(row["layer"], *kind.arguments(n), dtype=dtype, **over, **options)
+    place = {"dtype": dtype} if phnn.registry.find(row["layer"]).placed else {}
+    layer = phnn.create_layer(row["layer"], *kind.arguments(n), **place, **over, **options)
     # a batch norm needs spread beyond n samples, a residual scale of its own
     inputs = [torch.randn(shape, dtype=dtype) for shape in kind.shapes(n, options)]
     return layer, inputs, kind, options
+
+
+def test_every_registered_layer_is_in_the_matrix() -> None:
+    assert set(KINDS) == set(phnn.list_layers())
 
 
 def test_a_layer_equals_its_definition_and_does_what_torchs_do(row: Row) -> None:
@@ -388,5 +283,5 @@ def _check_against_reference(layer: nn.Module, inputs: list[Tensor], kind: Kind,
         # Where products cancel, rounding is all that is left of a gradient: it is judged by the size of the whole,
         # in half precision entirely.
         size = whole if dtype in ("bfloat16", "float16") else max(wanted.grad.norm(), 1e-2 * whole)
-        error = float((got.grad.double() - wanted.grad).norm() / size)
-        assert error <= tolerance(dtype, "composite", "gradient"), f"gradient of {name}"
+        error = (got.grad.double() - wanted.grad).norm()
+        assert error <= tolerance(dtype, "composite", "gradient") * size, f"gradient of {name}"

@@ -202,6 +202,8 @@ def test_channel_dropout_drops_a_map_of_numbers_whole(dims: int) -> None:
         numbers = y.unflatten(channel, (4, -1)).flatten(channel + 2).movedim(channel, -1)
         assert (numbers.flatten(-2).std(-1) == 0).all()
         assert 0 < float((y == 0).float().mean()) < 1
+    kept = y.new_ones(2, 256, *[3] * dims)
+    assert not torch.equal(*layer(kept))  # each example has a draw of its own
 
 
 def test_dropout_leaves_its_input_alone_in_eval_unless_told_in_place() -> None:
@@ -262,6 +264,12 @@ def test_groups_of_a_rotation_convolution_are_that_many_separate_ones() -> None:
         single.load_state_dict({"F": layer.F[:, rows], "scale": layer.scale[rows], "bias": bias})
         ys.append(single(part.flatten(1, 2)).unflatten(1, (4, -1)))
     torch.testing.assert_close(layer(x), torch.stack(ys, 2).flatten(1, 3))
+
+
+def test_a_rotation_convolution_prints_its_geometry() -> None:
+    text = repr(phnn.QuaternionRotationConv2d(8, 8, 3, padding=1, dilation=2, groups=2, bias=False))
+    for part in ("padding=(1, 1)", "dilation=(2, 2)", "groups=2", "bias=False"):
+        assert part in text
 
 
 def test_rotations_are_for_quaternions_alone() -> None:

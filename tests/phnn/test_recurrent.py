@@ -159,6 +159,13 @@ def test_a_rule_may_be_shared_by_all_weights() -> None:
     assert rule.grad is not None
 
 
+@over_pairs
+def test_initial_weights_have_torchs_variance(ours: Any, torchs: Any) -> None:
+    weights, real = ours(64, 64, 2, algebra="quaternion").weights(), torchs(64, 64, 2)
+    for name, weight in weights.items():
+        assert float(weight.detach().std()) == pytest.approx(float(getattr(real, name).detach().std()), rel=0.05)
+
+
 def test_cost_counts_every_step_of_every_weight() -> None:
     layer = phnn.PHLSTM(8, 12, 2, bidirectional=True, algebra="quaternion")
     x = torch.randn(5, 3, 8)
@@ -182,6 +189,12 @@ def test_cost_counts_every_step_of_every_weight() -> None:
         (lambda: phnn.PHGRU(8, 8, n=4)(torch.randn(3, 2, 8).double()), ValueError, "float32"),
         (lambda: phnn.PHGRU(8, 8, n=4)(torch.randn(3, 2, 8), torch.zeros(1, 3, 8)), RuntimeError, "hidden size"),
         (lambda: phnn.PHGRU(8, 8, n=4)(torch.randn(3, 8), torch.zeros(1, 1, 8)), RuntimeError, "unbatched"),
+        (
+            lambda: phnn.PHGRU(8, 8, n=4)(torch.randn(3, 8), (torch.zeros(1, 8),) * 2),
+            TypeError,
+            "a tensor, not tuple",
+        ),
+        (lambda: phnn.PHLSTM(8, 8, n=4)(torch.randn(3, 2, 8), torch.zeros(2, 1, 2, 8)), TypeError, "a pair"),
     ],
 )
 def test_what_cannot_be_is_refused(call: Any, error: type[Exception], message: str) -> None:

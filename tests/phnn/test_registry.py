@@ -1,3 +1,4 @@
+import importlib
 import subprocess
 import sys
 
@@ -60,3 +61,21 @@ def test_the_constraint_admits_what_can_be_built(spec):
     for algebra in (phnn.algebra("real"), phnn.algebra("quaternion"), phnn.algebra("ph", 2)):
         if spec.algebras is None or algebra.name in spec.algebras:
             assert spec.constraints(algebra, spec.shape) is None
+
+
+def test_layers_without_paths_take_the_keywords_that_create_layer_promises():
+    for name in phnn.list_layers():
+        spec = registry.find(name)
+        phnn.create_layer(name, **spec.arguments(spec.shape), algebra="quaternion", n=4)
+    assert {"dropout1d", "dropout2d", "dropout3d"} <= set(phnn.list_layers())
+
+
+def test_every_layer_of_the_package_is_registered():
+    targets = {spec.target.partition(":")[2] for spec in registry.specs("layer")}
+    assert targets == {name for name in phnn.__all__ if name.startswith(("PH", "Quaternion"))}
+
+
+def test_every_layer_says_where_it_was_published():
+    for spec in registry.specs("layer"):
+        module, _, attribute = spec.target.partition(":")
+        assert "Source:" in getattr(importlib.import_module(module), attribute).__doc__, spec.name

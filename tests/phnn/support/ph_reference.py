@@ -268,6 +268,7 @@ _BY_KIND: dict[str, Callable[..., Tensor]] = {
     "QuaternionRotation": rotation,
     "PHBatchNorm": batch_norm,
     "PHWhitening": whitening,
+    "PHDropout": lambda m, p, x: x * (1 - m.p) if m.training else x,
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import torch
@@ -146,6 +147,7 @@ def count_params(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
+@cache
 def slim_scale(controlled: Case) -> float:
     """The factor on a real net's widths that brings its parameter count nearest to that of ``controlled``.
 

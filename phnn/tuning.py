@@ -3,6 +3,7 @@
     for each memory format: run the model once and note what each layer receives
         for each kind of layer (same class, sizes and input): time its plans, interleaved, and keep the fastest
     time the whole model, tuned in each format, with each layer in its own, and untuned, interleaved; keep the fastest
+    if a tuned one does not beat the untuned one in most rounds of a run-off, keep that
 
 Knows plans, layers and the sampler; nothing of sweeps or records. The result is a value that can be saved.
 """
@@ -30,6 +31,7 @@ _MARGIN = 0.98  # another plan than dense must win by more than noise
 _CHANGE = 0.9  # another memory format than its neighbours' must win by what the conversions may cost
 _CHUNK_BYTES = 2 << 20  # mixed input of a chunk: about a core's second-level cache
 _ROUNDS = 5  # fewer may all be disturbed
+_RUN_OFF = 15  # rounds of the tuned model against the untuned one, the faster half of which decides
 _FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
@@ -278,10 +280,24 @@ def _fastest(
     samples = sample(calls, _until(10 * seconds_per_plan * len(calls)), warmup=1, sync=_sync(inputs[0]))
     seconds = {name: min(samples.seconds(name)) for name in options}
     name = min(seconds, key=lambda name: seconds[name] * (_MARGIN if name in found else 1))
+    plain = min(dense, key=lambda name: seconds[name])
+    if name in found and not _beats(calls, name, plain, _sync(inputs[0])):
+        name = plain
     # a dense model in the better format still has every layer's times to show
     best = options[name]
     times = found.get("mixed", found[best.memory_format]).seconds
     return Tuning(phase, best.memory_format, best.plans, times, seconds)
+
+
+def _beats(calls: Mapping[str, Callable[[], object]], new: str, old: str, sync: Callable[[], None]) -> bool:
+    """Whether ``new`` is faster in most rounds of a run-off: one lucky round out of many chooses no plan."""
+
+    def stop(rounds: Sequence[Round]) -> str | None:
+        return "enough" if len(rounds) >= _RUN_OFF else None
+
+    samples = sample({new: calls[new], old: calls[old]}, stop, sync=sync)
+    pairs = list(zip(samples.seconds(new), samples.seconds(old), strict=True))
+    return sum(mine < theirs for mine, theirs in pairs) > len(pairs) / 2
 
 
 def _mixed(contiguous: Tuning, last: Tuning) -> Tuning:

@@ -41,6 +41,8 @@ def _panels(rows: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
         # a fixed path beside the default one is for the table: a figure has one line for a variant
         own = of_phase[of_phase["path"] == "auto"] if (of_phase["path"] == "auto").any() else of_phase
         title = f"{subject}, {str(phase).replace('_', ' ')}"
+        if own["batch"].nunique() == 1:
+            title += f", batch {own['batch'].iloc[0]}"
         found += [(", ".join([title, *names]), part) for names, part in _parts(own, ("channels", "out_channels"))]
     return found
 

@@ -219,3 +219,23 @@ def test_an_untuned_layer_follows_the_guess():
         assert layer.path_built == "bilinear"
         layer(torch.randn(8, 2048))
         assert layer.path_built == "dense"
+
+
+def test_a_lucky_round_does_not_choose_a_plan(monkeypatch):
+    """One round in which the tuned model was fastest, and a run-off in which it loses: the model stays dense."""
+    rounds = {"run-off": False}
+
+    def pretend(calls, *_args, **_kwargs):
+        models = [name for name in calls if "contiguous" in name or name in ("channels_last", "mixed")]
+        rounds["run-off"] = len(calls) == 2 and len(models) == 2
+        if rounds["run-off"]:
+            times = {name: [1.0] * 5 if name.startswith("dense") else [0.1, 2.0, 2.0, 2.0, 2.0] for name in calls}
+        else:
+            times = {name: [1.0] if name.startswith("dense") else [0.1] for name in calls}
+        return type("Samples", (), {"seconds": staticmethod(times.__getitem__)})
+
+    monkeypatch.setattr("phnn.tuning.sample", pretend)
+    layer = phnn.PHConv2d(8, 8, 3, algebra="quaternion").eval()
+    tuning = tune(layer, (torch.randn(1, 8, 6, 6),))
+    assert rounds["run-off"]
+    assert {plan.path for plan in tuning.plans.values()} == {"dense"}

@@ -128,7 +128,7 @@ def test_the_projects_own_sweeps_expand_and_skip_nothing_unnamed(path):
 def test_slim_controls_are_real_and_belong_to_the_group_of_what_they_control():
     planned = sweeps.expand(sweeps.load(sweeps.own_sweeps()[0].parent / "quick.toml"))
     slims = [p for p in planned if p.case.control != "none"]
-    assert len(slims) == 10, "two variants, five seeds"
+    assert len(slims) == 5, "one variant, five seeds"
     for p in slims:
         assert p.case.algebra == "real"
         assert p.controlled is not None

@@ -10,7 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .bilinear import GroupedOperator, biased, mixed
+from .bilinear import GroupedOperator, biased
+from .mixing import mixed
 
 
 def factored_linear(x: Tensor, A: Tensor, F: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -14,17 +14,18 @@ from torch import Tensor
 
 Packed = Callable[[Tensor], Tensor]
 _DTYPES = (torch.float32, torch.bfloat16)
+_OPERATORS = ("_convolution_pointwise", "_linear_pointwise", "_reorder_linear_weight")
 
 
-def why_not_packed(weight: Tensor, padding: str | Sequence[int]) -> str | None:
-    """The reason why a convolution with this weight and padding cannot be packed, or None."""
+def why_not_packed(weight: Tensor, padding: str | Sequence[int] = ()) -> str | None:
+    """The reason why a linear or a convolution with this weight and padding cannot be packed, or None."""
     if weight.device.type != "cpu":
         return f"packed weights are for CPUs, not {weight.device.type}"
-    if weight.dim() not in (4, 5) or weight.dtype not in _DTYPES:
+    if weight.dim() not in (2, 4, 5) or weight.dtype not in _DTYPES:
         return f"no packed kernel for {weight.dim() - 2} dimensions and {weight.dtype}"
     if isinstance(padding, str):
         return f"padding={padding!r} is not a number"
-    known = hasattr(torch.ops, "mkldnn") and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+    known = hasattr(torch.ops, "mkldnn") and all(hasattr(torch.ops.mkldnn, name) for name in _OPERATORS)
     if not (torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled and known):
         return "this build of torch has no oneDNN"
     return None
@@ -51,5 +52,21 @@ def packed_conv(
 
     def call(x: Tensor) -> Tensor:
         return convolution(x, packed, detached, *geometry, "none", [], "")
+
+    return call
+
+
+def packed_linear(weight: Tensor, bias: Tensor | None, rows: int) -> Packed:
+    """x W^T + bias with ``weight`` (out, in), packed for inputs of so many rows; others are computed right.
+
+    torch multiplies matrices in float32 by another library than the one that it convolves with; this is the latter.
+    """
+    with torch.no_grad():
+        packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), rows)
+    linear = torch.ops.mkldnn._linear_pointwise
+    detached = None if bias is None else bias.detach()
+
+    def call(x: Tensor) -> Tensor:
+        return linear(x, packed, detached, "none", [], "")
 
     return call

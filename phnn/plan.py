@@ -17,14 +17,16 @@ class Plan:
     """One way to run a layer.
 
     path: see ``phnn.functional``; memory_format: what the input is brought into, and the output left in (``keep``:
-    as it comes); packed: weights kept in the CPU library's own layout (inference, convolutions); chunk: images that
-    the bilinear path mixes at a time in inference, 0 for all at once.
+    as it comes); packed: weights kept in the CPU library's own layout (inference); chunk: images, or rows of a
+    linear, that the bilinear path takes through its three steps at a time in inference, 0 for all at once; fused:
+    components mixed by the compiled kernel, where this machine has it (``phnn.kernels``).
     """
 
     path: str
     memory_format: str = "keep"
     packed: bool = False
     chunk: int = 0
+    fused: bool = False
 
     def __post_init__(self) -> None:
         for name, value, known in (
@@ -34,12 +36,12 @@ class Plan:
             if value not in known:
                 raise ValueError(f"unknown {name} {value!r}{near_matches(str(value), known)}")
         if self.chunk < 0:
-            raise ValueError(f"chunk counts images, not {self.chunk}")
+            raise ValueError(f"chunk counts images or rows, not {self.chunk}")
 
     @cached_property
     def plain(self) -> bool:
         """Nothing but the path: the operator runs as torch would run it."""
-        return self.memory_format == "keep" and not self.packed and not self.chunk
+        return self.memory_format == "keep" and not (self.packed or self.chunk or self.fused)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; ``Plan(**plan.as_dict())`` is the plan again."""
@@ -51,6 +53,8 @@ class Plan:
             words.append(self.memory_format)
         if self.packed:
             words.append("packed")
+        if self.fused:
+            words.append("fused")
         if self.chunk:
             words.append(f"chunk={self.chunk}")
         return " ".join(words)

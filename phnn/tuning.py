@@ -22,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from . import kernels
 from .layers._base import PHLayer
 from .plan import PLAIN, Plan
 from .timing import Round, no_sync, sample
@@ -55,6 +56,8 @@ class Tuning:
         if missing := sorted(set(self.plans) - set(layers)):
             raise ValueError(f"this tuning is of another model: no tunable layer {', '.join(missing)}")
         model.to(memory_format=_FORMATS[self.memory_format])
+        if any(plan.fused for plan in self.plans.values()):
+            kernels.build()
         for name, plan in self.plans.items():
             layers[name]._tuned[self.phase] = plan
         return model
@@ -106,6 +109,8 @@ def tune(
     layers = tunable_layers(model)
     if phase == "infer":
         _decompose(layers)
+    if any(layer.F.device.type == "cpu" for layer in layers.values()):
+        kernels.build()  # where it cannot be, its plans are not among the candidates
     formats = ["contiguous"]
     if any(layer.F.dim() == 5 for layer in layers.values()):
         formats.append("channels_last")
@@ -133,8 +138,9 @@ def candidates(layer: PHLayer, x: Tensor, phase: str, memory_format: str) -> lis
     """The plans worth timing for a layer that receives x; ``dense`` comes first."""
     infer, rank = phase == "infer", layer._known_rank()
     bilinear = rank is not None and (infer or not layer.algebra.learned or layer.rank is not None)
+    fused = bilinear and x.device.type == "cpu" and (infer or layer.rank is None) and kernels.load()
     if layer.F.dim() == 3:
-        return [PLAIN["dense"], PLAIN["factored"], *([PLAIN["bilinear"]] if bilinear else [])]
+        return _linear_candidates(layer, x, bilinear, infer and x.device.type == "cpu", fused)
     keep = memory_format if layer.F.dim() == 5 else "keep"
     plans = [Plan("dense", keep)]
     # the packed convolution leaves its output in channels_last, whatever it is given
@@ -146,12 +152,23 @@ def candidates(layer: PHLayer, x: Tensor, phase: str, memory_format: str) -> lis
     if bilinear:
         assert rank is not None
         chunks = [0, *(_chunks(x, rank / layer.n) if infer else [])]
-        plans += [Plan("bilinear", keep, packed, chunk) for chunk in chunks for packed in {False, packable}]
+        plans += [Plan("bilinear", keep, packed, chunk, fused) for chunk in chunks for packed in {False, packable}]
+    return plans
+
+
+def _linear_candidates(layer: PHLayer, x: Tensor, bilinear: bool, packable: bool, fused: bool) -> list[Plan]:
+    plans = [PLAIN["dense"], PLAIN["factored"], *([PLAIN["bilinear"]] if bilinear else [])]
+    if packable:
+        plans.append(Plan("dense", packed=True))
+    if packable and bilinear:
+        rows = x.reshape(-1, x.shape[-1])
+        chunks = [0, *_chunks(rows, (layer._known_rank() or 0) / layer.n)]
+        plans += [Plan("bilinear", packed=True, chunk=chunk, fused=fused) for chunk in chunks]
     return plans
 
 
 def _chunks(x: Tensor, growth: float) -> list[int]:
-    """Images whose mixed inputs fit a cache: half of it, all, twice; none where the whole batch does."""
+    """Images or rows whose mixed inputs fit a cache: half of it, all, twice; none where the whole batch does."""
     image = x.numel() / x.shape[0] * x.element_size() * growth
     size = 2 ** round(math.log2(max(1.0, _CHUNK_BYTES / image)))
     return [chunk for chunk in (size // 2, size, 2 * size) if 0 < chunk < x.shape[0]]

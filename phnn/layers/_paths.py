@@ -18,12 +18,16 @@ from ..bilinear import (
     bilinear_conv,
     bilinear_conv_in_chunks,
     bilinear_linear,
+    bilinear_rows,
     rule_of_factors,
     transformed_filters,
 )
 from ..factored import factored_conv, factored_linear
 from ..functional import Factors, batched
-from ..packing import Packed, packed_conv, why_not_packed
+from ..kernels import KERNEL
+from ..kernels import load as kernel_at_hand
+from ..mixing import TORCH, Mixing
+from ..packing import Packed, packed_conv, packed_linear, why_not_packed
 from ..plan import PLAIN, Plan
 from ..rank import Decomposition, decompose, exact_decomposition
 from ..tolerances import roundoff
@@ -226,7 +230,38 @@ class Paths(nn.Module):
             return None
         self._note("bilinear")
         filters, b, c = operands
+        if plan.packed and _plain_inference() and x.numel():
+            call = self._packed_products(filters, plan.chunk or x.numel() // x.shape[-1])
+            if call is not None:
+                return bilinear_rows(x, call, b, c, self.bias, plan.chunk, _mixing(plan, x, b, c))
         return bilinear_linear(x, filters, b, c, self.bias)
+
+    def _packed_linear(self, x: Tensor, plan: Plan) -> Tensor | None:
+        """The linear map with W in the CPU library's layout, in inference; None where there is none."""
+        if plan.path != "dense" or not _plain_inference() or not x.numel():
+            return None
+
+        def make() -> Packed | None:
+            W = self._build()
+            return None if why_not_packed(W) else packed_linear(W, self.bias, x.numel() // x.shape[-1])
+
+        call = self._kept("packed dense", make)
+        if call is None:
+            return None
+        self._note("dense")
+        return call(x)
+
+    def _packed_products(self, filters: Tensor, rows: int) -> Packed | None:
+        """The R products of a linear as a packed 1x1 convolution of R groups."""
+
+        def make() -> Packed | None:
+            weight = filters.flatten(0, 1)[:, :, None, None]
+            if why_not_packed(weight):
+                return None
+            rank, columns = filters.shape[0], filters.shape[0] * filters.shape[2]
+            return packed_conv(weight, None, (1, columns, rows, 1), (1, 1), (0, 0), (1, 1), rank)
+
+        return self._kept("packed bilinear", make)
 
     def _bilinear_operands(self) -> Operands | None:
         """(filters, b, c), filters in the shape that the operator takes."""
@@ -259,7 +294,7 @@ class Paths(nn.Module):
             self._note("factored")
             A, F, transposed = self._rule(), self.F, self.transposed
             return batched(dims, x, lambda x: factored_conv(x, A, F, bias, groups, operator, transposed=transposed))
-        eager = not torch.compiler.is_compiling() and not torch.is_grad_enabled()
+        eager = _plain_inference()
         if x.dim() in _FORMATS and _is_channels_last(x):
             operands = self._kept("bilinear last", self._bilinear_operands_last)
         else:
@@ -272,13 +307,14 @@ class Paths(nn.Module):
             call = self._packed("bilinear", filters, None, x, b.shape[0] * groups, geometry)
             operator = operator if call is None else lambda x, weight, groups: call(x)
 
+        mixing = _mixing(plan, x, b, c)
         if plan.chunk and eager and x.dim() == dims:
-            return bilinear_conv_in_chunks(x, filters, b, c, bias, groups, operator, plan.chunk)
-        return batched(dims, x, lambda x: bilinear_conv(x, filters, b, c, bias, groups, operator))
+            return bilinear_conv_in_chunks(x, filters, b, c, bias, groups, operator, plan.chunk, mixing)
+        return batched(dims, x, lambda x: bilinear_conv(x, filters, b, c, bias, groups, operator, mixing))
 
     def _packed_conv(self, x: Tensor, plan: Plan, geometry: Geometry) -> Tensor | None:
         """The convolution with W in the CPU library's layout, in inference; None where there is none."""
-        if torch.compiler.is_compiling() or torch.is_grad_enabled() or self._groups > 1:
+        if not _plain_inference() or self._groups > 1:
             return None
         if x.dim() != self.F.dim() - 1 or plan.path != "dense":
             return None
@@ -306,6 +342,22 @@ class Paths(nn.Module):
             return packed_conv(W, bias, (like.shape[0], columns, *like.shape[2:]), stride, padding, dilation, groups)
 
         return self._kept(f"packed {what}", make)
+
+
+def _plain_inference() -> bool:
+    """Whether operators may run that have no gradient and that no graph should hold."""
+    return not torch.compiler.is_compiling() and not torch.is_grad_enabled()
+
+
+def _mixing(plan: Plan, x: Tensor, b: Tensor, c: Tensor) -> Mixing:
+    """The kernel where the plan asks for it, this machine has it, and torch alone would do nothing else."""
+    if not plan.fused or torch.compiler.is_compiling() or x.device.type != "cpu" or not kernel_at_hand():
+        return TORCH
+    # the kernel has no derivative by the factors, and autocast does not know it
+    learned = torch.is_grad_enabled() and (b.requires_grad or c.requires_grad)
+    if learned or x.dtype != b.dtype or torch.is_autocast_enabled("cpu"):
+        return TORCH
+    return KERNEL
 
 
 def _is_channels_last(x: Tensor) -> bool:

@@ -47,6 +47,8 @@ class PHLinear(PHLayer):
 
     def forward(self, input: Tensor) -> Tensor:
         plan = self._plan(input)
+        if plan.packed and (y := self._packed_linear(input, plan)) is not None:
+            return y
         if plan.path in BUILDS_W or (y := self._linear(input, plan)) is None:
             return nnf.linear(input, self._weight(plan), self.bias)
         return y

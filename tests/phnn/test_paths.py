@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 import phnn
 from phnn.functional import PATHS, ph_conv, ph_conv_transpose, ph_linear
-from phnn.plan import Plan
 from phnn.tolerances import tolerance
 
 F64 = torch.float64
@@ -355,53 +354,6 @@ def test_a_rank_that_means_nothing_is_refused(options, message):
 def test_a_rule_of_factors_needs_no_preparation():
     with pytest.raises(ValueError, match="already"):
         phnn.PHLinear(8, 8, n=2, rank=2).decompose()
-
-
-# ------------------------------------------------------------------------------------------------ plans and packing
-
-
-@pytest.mark.parametrize("path", ["dense", "factored", "bilinear"])
-@pytest.mark.parametrize("memory_format", ["keep", "contiguous", "channels_last"])
-@pytest.mark.parametrize(("packed", "chunk"), [(False, 0), (True, 0), (False, 2), (True, 1)])
-@pytest.mark.parametrize("kind", ["conv2d", "conv2d grouped", "conv3d", "conv_transpose2d"])
-def test_every_plan_computes_the_same(kind, path, memory_format, packed, chunk):
-    layer, x = make(kind, "quaternion")
-    expected = layer(x).detach()
-    plan = Plan(path, memory_format, packed, chunk)
-    layer._tuned = {"infer": plan, "train": plan}
-    with torch.inference_mode():
-        for given in (x, x.contiguous(memory_format=torch.channels_last if x.dim() == 4 else torch.channels_last_3d)):
-            torch.testing.assert_close(layer(given), expected, rtol=1e-4, atol=1e-5)
-    assert layer.path_built == path
-    y = layer(x.requires_grad_())
-    torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-5)
-    y.sum().backward()
-    assert layer.F.grad is not None
-
-
-def test_packed_weights_follow_the_parameters_and_fit_other_sizes():
-    layer, x = make("conv2d", "quaternion")
-    layer._tuned = {"infer": Plan("bilinear", "channels_last", packed=True)}
-    with torch.no_grad():
-        layer(x)
-        layer.F.mul_(2)
-        assert_current(layer, x)
-        assert_current(layer, torch.randn(5, 16, 9, 8))
-
-
-def test_mixing_keeps_the_memory_format():
-    layer, x = make("conv2d", "quaternion", path="bilinear")
-    with torch.no_grad():
-        y = layer(x.contiguous(memory_format=torch.channels_last))
-    assert y.is_contiguous(memory_format=torch.channels_last)
-
-
-@pytest.mark.parametrize(
-    "bad", [{"path": "dence"}, {"path": "dense", "memory_format": "nhwc"}, {"path": "dense", "chunk": -1}]
-)
-def test_a_plan_that_cannot_be_followed_is_refused(bad):
-    with pytest.raises(ValueError, match=r"unknown|chunk"):
-        Plan(**bad)
 
 
 def test_a_user_made_algebra_is_searched_for_when_it_is_told_to_run_bilinear():

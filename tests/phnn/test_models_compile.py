@@ -1,4 +1,7 @@
-"""The published models compile and export. By default each family at its smallest; ``--full``: every model."""
+"""The published models compile and export. By default each family at its smallest; ``--full``: every model.
+
+Inductor takes half a minute for a net: by default one of them, ``--full`` one of each family.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,12 @@ from phnn.tolerances import tolerance
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     full = metafunc.config.getoption("--full", default=False)
     if "inductor" in metafunc.fixturenames:
-        metafunc.parametrize("inductor", MODELS if full else SMALLEST[:1])
-    else:
-        metafunc.parametrize("name", MODELS if full else SMALLEST)
-        metafunc.parametrize("variant", ["real", "quaternion", 2, 4] if full else [4])
+        metafunc.parametrize("inductor", SMALLEST if full else SMALLEST[:1])
+        return
+    pairs = [(name, 4) for name in (MODELS if full else SMALLEST)]
+    if full:
+        pairs += [(name, variant) for name in SMALLEST for variant in ("real", "quaternion", 2)]
+    metafunc.parametrize(("name", "variant"), pairs)
 
 
 def _compiles(name, variant, backend):

@@ -275,6 +275,15 @@ def test_a_real_vit_computes_what_torchvisions_does(training: bool) -> None:
     assert torch.equal(ours(x), theirs(x))
 
 
+def test_without_a_class_token_a_vit_classifies_the_mean_of_its_tokens() -> None:
+    model, x = small("vit_small", 4, class_token=False)
+    tokens: list[Tensor] = []
+    model.encoder.register_forward_hook(lambda module, inputs, output: tokens.append(output))
+    y = model(x)
+    assert tokens[0].shape == (4, 2 * 2, 32)
+    torch.testing.assert_close(y, model.heads(tokens[0].sum(1) / 4))
+
+
 def test_a_perceptron_is_its_layers_in_turn() -> None:
     model, x = small("mlp", "quaternion")
     (first, _, _), (second, _, _) = model.hidden
@@ -323,30 +332,17 @@ def test_joined_channels_stay_component_major_in_their_layout(layout: torch.memo
 
 
 def test_a_skip_is_a_hypercomplex_number_too() -> None:
-    """A quaternion U-Net commutes with multiplying the input from the right, as long as nothing nonlinear runs."""
+    """A quaternion U-Net without what is not linear commutes with multiplying every pixel from the right."""
     model, _ = small("unet", "quaternion")
-    linear = LinearUNet(model)
+    for block in (*model.encoder, *model.decoder):
+        for i in (1, 2, 4, 5):  # norms and ReLUs
+            block[i] = nn.Identity()
+    model.pool, model.head = nn.AvgPool2d(2), nn.Identity()
+    for up in model.up:
+        nn.init.zeros_(up.bias)
     x = torch.randn(1, 4, 8, 8)
-    left, right = linear(from_right(x)), from_right(linear(x))
+    left, right = model(from_right(x)), from_right(model(x))
     assert (left - right).norm() <= tolerance("float32", "model") * right.norm()
-
-
-class LinearUNet:
-    """The U-Net's hypercomplex layers and skips, without its norms, ReLUs and biases; pooling is the mean."""
-
-    def __init__(self, model: Any) -> None:
-        self.model = model
-        for up in model.up:
-            nn.init.zeros_(up.bias)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        skips: list[Tensor] = []
-        for i, block in enumerate(self.model.encoder):
-            x = block[3](block[0](nn.functional.avg_pool2d(x, 2) if i else x))
-            skips.append(x)
-        for up, block, skip in zip(self.model.up[::-1], self.model.decoder[::-1], skips[-2::-1], strict=True):
-            x = block[3](block[0](concatenated([skip, up(x)], 4)))
-        return x
 
 
 def from_right(x: Tensor) -> Tensor:

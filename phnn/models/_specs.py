@@ -63,6 +63,10 @@ _resnet("resnet50", "bottleneck", (3, 4, 6, 3), (64, 128, 256, 512))
 # ------------------------------------------------- perceptron, U-Net, vision transformer, recurrent classifier
 
 
+_MLP_WIDTHS = (512, 512)
+_UNET_WIDTHS = (64, 128, 256, 512, 1024)
+
+
 def _widths_fit(default: tuple[int, ...]) -> Callable[[Algebra, Shape], str | None]:
     """The constraint of a model that takes any number of widths."""
 
@@ -83,10 +87,11 @@ register(
         kind="model",
         ranked=True,
         target="phnn.models.mlp:mlp",
+        keywords={"default_widths": _MLP_WIDTHS},
         shape=_IMAGES,
         arguments=lambda shape: {**_image_arguments(shape), "size": shape["size"]},
         input_shape=_image_input,
-        constraints=_widths_fit((512, 512)),
+        constraints=_widths_fit(_MLP_WIDTHS),
         info="perceptron with hidden layers of 512 and 512, on flattened images or (size=1) vectors",
         source="Rumelhart et al. 1986; Zhang et al. 2021 (PHM)",
     )
@@ -94,10 +99,9 @@ register(
 
 
 def _unet_fits(algebra: Algebra, shape: Shape) -> str | None:
-    default = (64, 128, 256, 512, 1024)
-    if reason := _widths_fit(default)(algebra, shape):
+    if reason := _widths_fit(_UNET_WIDTHS)(algebra, shape):
         return reason
-    halvings = len(_widths(shape["widths"]) or default) - 1
+    halvings = len(_widths(shape["widths"]) or _UNET_WIDTHS) - 1
     if shape["size"] < 2**halvings:
         return f"size={shape['size']} cannot be halved {halvings} times: {2**halvings} is the least"
     return None
@@ -109,6 +113,7 @@ register(
         kind="model",
         ranked=True,
         target="phnn.models.unet:unet",
+        keywords={"default_widths": _UNET_WIDTHS},
         shape={**_IMAGES, "batch": 4, "size": 64, "num_classes": 2},
         arguments=_image_arguments,
         input_shape=_image_input,

@@ -51,6 +51,7 @@ class MLP(nn.Module):
 
 def mlp(
     *,
+    default_widths: tuple[int, ...],
     in_channels: int = 3,
     size: int = 32,
     num_classes: int = 10,
@@ -63,12 +64,9 @@ def mlp(
     """A multilayer perceptron; ``algebra`` holds the keywords of ``LayerFactory``.
 
     in_channels, size: of the square images that it takes; plain vectors of d features are in_channels=d, size=1.
-    widths: of the hidden layers (default 512, 512), all times ``width_scale``, rounded to multiples of n.
+    widths: of the hidden layers (default ``default_widths``), all times ``width_scale``, rounded to multiples of n.
     Raises ValueError for widths that n does not divide.
     """
     layers = LayerFactory(**algebra)
-    final = layers.widths(tuple(widths or DEFAULT_WIDTHS), width_scale)
+    final = layers.widths(tuple(widths or default_widths), width_scale)
     return MLP(layers, in_channels * size**2, final, num_classes, dropout, pad)
-
-
-DEFAULT_WIDTHS = (512, 512)

@@ -65,6 +65,7 @@ class UNet(nn.Module):
 
 def unet(
     *,
+    default_widths: tuple[int, ...],
     in_channels: int = 3,
     num_classes: int = 2,
     widths: tuple[int, ...] | None = None,
@@ -74,12 +75,9 @@ def unet(
 ) -> UNet:
     """A U-Net; ``algebra`` holds the keywords of ``LayerFactory``.
 
-    widths: of each resolution, the finest first (default 64 to 1024), all times ``width_scale``, rounded to multiples
-    of n. Raises ValueError for widths that n does not divide.
+    widths: of each resolution, the finest first (default ``default_widths``), all times ``width_scale``, rounded to
+    multiples of n. Raises ValueError for widths that n does not divide.
     """
     layers = LayerFactory(**algebra)
-    final = layers.widths(tuple(widths or DEFAULT_WIDTHS), width_scale)
+    final = layers.widths(tuple(widths or default_widths), width_scale)
     return UNet(layers, in_channels, final, num_classes, pad)
-
-
-DEFAULT_WIDTHS = (64, 128, 256, 512, 1024)

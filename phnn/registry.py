@@ -135,7 +135,7 @@ class Spec:
 
 
 _SPECS: dict[tuple[str, str], Spec] = {}
-_OWN = ("phnn.layers._specs", "phnn.models._published", "phnn.models._specs")
+_OWN = ("phnn.layers._specs", "phnn.models._published", "phnn.models._small")
 
 
 def register(spec: Spec) -> Spec:

@@ -26,3 +26,18 @@ def scaled(widths: Iterable[int], scale: float, n: int = 1) -> tuple[int, ...]:
 def padded(channels: int, n: int) -> int:
     """The smallest multiple of n that holds ``channels``."""
     return -(-channels // n) * n
+
+
+def transformer_widths(dim: int, heads: int, mlp_ratio: float, scale: float, n: int) -> tuple[int, int]:
+    """The features of a token and of the perceptron, ``mlp_ratio`` times as many, each times ``scale``.
+
+    The first is rounded to a multiple of n times heads, the second to one of n alone. Raises ValueError if heads does
+    not divide dim, or n not dim / heads and the perceptron's width.
+    """
+    if dim % heads:
+        raise ValueError(f"heads={heads} does not divide dim={dim} (nearest: {_nearest(dim, heads)})")
+    (final,) = scaled((dim,), scale, n * heads)
+    (hidden,) = scaled((round(dim * mlp_ratio),), scale, n)
+    if reason := misfit(n, **{"dim / heads": final // heads, "dim * mlp_ratio": hidden}):
+        raise ValueError(reason)
+    return final, hidden

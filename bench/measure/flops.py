@@ -7,6 +7,8 @@ FlopCounterMode on the whole are metrics of their own: they miss operators, and 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -40,7 +42,7 @@ def costs(subject: Subject) -> Cost:
             handles.append(layer.register_forward_hook(count))
     counter = FlopCounterMode(display=False)
     try:
-        with counter, torch.set_grad_enabled(subject.case.phase not in ("infer", "none")):
+        with counter, _counted_attention(), torch.set_grad_enabled(subject.case.phase not in ("infer", "none")):
             module(*subject.inputs)
     finally:
         for handle in handles:
@@ -48,6 +50,17 @@ def costs(subject: Subject) -> Cost:
     by_module = {name: sum(ops.values()) for name, ops in counter.get_flop_counts().items()}
     others = (by_module.get("Global", 0) - sum(by_module.get(name, 0) for name in ours)) // 2
     return total + Cost(macs=others, macs_dense=others)
+
+
+@contextmanager
+def _counted_attention() -> Iterator[None]:
+    """Torch's attention as products that have a formula, without the fused operator of inference, which has none."""
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)
 
 
 class _Uncounted(TorchDispatchMode):

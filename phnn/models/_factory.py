@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,15 +13,22 @@ from torch.nn import functional as nnf
 from ..algebras import Algebra
 from ..algebras import algebra as find_algebra
 from ..init import kaiming_normal_
+from ..layers.attention import PHMultiheadAttention
 from ..layers.conv import PHConv2d
+from ..layers.conv_transpose import PHConvTranspose2d
 from ..layers.linear import PHLinear
+from ..layers.recurrent import PHGRU
 from ..widths import misfit, padded
 from ._options import PADS, fitting, one_of
 
 # as the factory sees them: whatever torch.nn's namesake takes
 _conv2d: Callable[..., nn.Module] = PHConv2d
 _real_conv2d: Callable[..., nn.Module] = nn.Conv2d
+_conv_transpose2d: Callable[..., nn.Module] = PHConvTranspose2d
 _linear: Callable[..., nn.Module] = PHLinear
+_real_linear: Callable[..., nn.Module] = nn.Linear
+_attention: Callable[..., nn.Module] = PHMultiheadAttention
+_gru: Callable[..., nn.Module] = PHGRU
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,23 @@ class LayerFactory:
         """A linear layer with torch's arguments."""
         return _linear(*args, **kwargs, **self._keywords)
 
+    def conv_transpose2d(self, *args: Any, **kwargs: Any) -> nn.Module:
+        """A 2d transposed convolution with torch's arguments."""
+        return _conv_transpose2d(*args, **kwargs, **self._keywords)
+
+    def attention(self, *args: Any, **kwargs: Any) -> nn.Module:
+        """Multi-head attention with torch's arguments."""
+        return _attention(*args, **kwargs, **self._unranked("attention"))
+
+    def gru(self, *args: Any, **kwargs: Any) -> nn.Module:
+        """A GRU with torch's arguments."""
+        return _gru(*args, **kwargs, **self._unranked("a GRU"))
+
+    def _unranked(self, layer: str) -> dict[str, Any]:
+        if self.rank is not None:
+            raise ValueError(f"rank={self.rank}: {layer} has no rules of a given rank, leave rank out")
+        return self._keywords
+
     def norm2d(self, channels: int) -> nn.BatchNorm2d:
         """Batch norm stays real: it acts on single channels."""
         return nn.BatchNorm2d(channels, **self.placement)
@@ -70,26 +94,42 @@ class LayerFactory:
         return fitting(widths, scale, self.resolved.n)
 
     def stem_conv2d(self, pad: str, in_channels: int, out_channels: int, *args: Any, **kwargs: Any) -> nn.Module:
-        """The first convolution, whose input channels (3 for RGB) n may not divide.
+        """The first convolution, whose input channels (3 for RGB) n may not divide; pad as in ``stem_width``."""
+        width = self.stem_width(pad, in_channels=in_channels)
+        if width is None:
+            return _real_conv2d(in_channels, out_channels, *args, **kwargs, **self.placement)
+        return self.conv2d(width, out_channels, *args, **kwargs)
 
-        pad: ``zero_first`` puts zero channels in front up to the next multiple of n; ``real_stem`` makes this one
-        layer real; ``error`` refuses.
+    def stem_linear(self, pad: str, in_features: int, out_features: int, *args: Any, **kwargs: Any) -> nn.Module:
+        """The first linear layer, whose input features n may not divide; pad as in ``stem_width``."""
+        width = self.stem_width(pad, in_features=in_features)
+        if width is None:
+            return _real_linear(in_features, out_features, *args, **kwargs, **self.placement)
+        return self.linear(width, out_features, *args, **kwargs)
+
+    def stem_width(self, pad: str, **named: int) -> int | None:
+        """How many of the input's channels the first layer takes; None where it has to be real.
+
+        named: the channels, under the name that an error gives them. pad: ``zero_first`` puts zero channels in front
+        up to the next multiple of n; ``real_stem`` makes this one layer real; ``error`` refuses. All are the same
+        where n divides the channels.
         """
         one_of("pad", pad, PADS)
-        n = self.resolved.n
-        if in_channels % n == 0:
-            return self.conv2d(in_channels, out_channels, *args, **kwargs)
-        if pad == "real_stem":
-            return _real_conv2d(in_channels, out_channels, *args, **kwargs, **self.placement)
-        if pad == "error":
-            raise ValueError(f"{misfit(n, in_channels=in_channels)}: choose pad='zero_first' or 'real_stem'")
-        return self.conv2d(padded(in_channels, n), out_channels, *args, **kwargs)
+        n, (width,) = self.resolved.n, named.values()
+        if width % n and pad == "error":
+            raise ValueError(f"{misfit(n, **named)}: choose pad='zero_first' or 'real_stem'")
+        return None if width % n and pad == "real_stem" else padded(width, n)
 
 
-def zero_first(x: Tensor, channels: int) -> Tensor:
-    """Put zero channels in front of x (batch, c, …) until it has ``channels``: RGB becomes the 0RGB quaternion."""
-    missing = channels - x.shape[1]
-    return x if missing <= 0 else nnf.pad(x, (0, 0) * (x.dim() - 2) + (missing, 0))
+def zero_first(x: Tensor, channels: int, dim: int = 1) -> Tensor:
+    """Put zero channels in front of x along ``dim`` until it has ``channels``: RGB becomes the 0RGB quaternion."""
+    missing = channels - x.shape[dim]
+    return x if missing <= 0 else nnf.pad(x, (0, 0) * (x.dim() - 1 - dim % x.dim()) + (missing, 0))
+
+
+def concatenated(parts: Sequence[Tensor], n: int) -> Tensor:
+    """Join the channels (dimension 1) of component-major tensors, component by component: component-major again."""
+    return torch.cat([chunk for chunks in zip(*(x.chunk(n, 1) for x in parts), strict=True) for chunk in chunks], 1)
 
 
 def he_convolutions_(model: nn.Module) -> None:

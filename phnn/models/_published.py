@@ -20,7 +20,7 @@ from ._options import (
     stage_widths,
     vgg_widths,
 )
-from ._specs import _image_input, _widths
+from ._shapes import image_input, written_widths
 
 _PH = "PH form: Grassucci et al. 2022"
 _SCALE = Option("width_scale", 1.0, "factor on all widths, which stay multiples of n")
@@ -42,7 +42,7 @@ def _arguments(options: tuple[Option, ...], *tuples: str) -> Callable[[Shape], d
     names = [option.name for option in options]
 
     def arguments(shape: Shape) -> dict[str, Any]:
-        return {name: _widths(shape[name], name) if name in tuples else shape[name] for name in names}
+        return {name: written_widths(shape[name], name) if name in tuples else shape[name] for name in names}
 
     return arguments
 
@@ -78,7 +78,7 @@ def _resnet(name: str, block: str, depths: tuple[int, ...], default_widths: tupl
     )
 
     def check(algebra: Algebra, shape: Shape) -> object:
-        return stage_widths(_widths(shape["widths"]), default_widths, shape["width_scale"], algebra.n)
+        return stage_widths(written_widths(shape["widths"]), default_widths, shape["width_scale"], algebra.n)
 
     register(
         Spec(
@@ -89,7 +89,7 @@ def _resnet(name: str, block: str, depths: tuple[int, ...], default_widths: tupl
             keywords={"depths": depths, "default_block": block, "default_widths": default_widths},
             shape={"batch": 32, "size": 32, **_axes(options)},
             arguments=_arguments(options, "widths"),
-            input_shape=_image_input,
+            input_shape=image_input,
             constraints=_constraint(check),
             info=f"ResNet of {block} blocks {depths}, widths {written}",
             source=f"He et al. 2016; {_PH}",
@@ -129,7 +129,7 @@ def _vgg_check(algebra: Algebra, shape: Shape) -> None:
     least = 2**_VGG_HALVINGS
     if shape["size"] < least:
         raise ValueError(f"size={shape['size']}: VGG halves the side {_VGG_HALVINGS} times, {least} is the least")
-    widths, head = _widths(shape["widths"]) or (), _widths(shape["head"], "head") or ()
+    widths, head = written_widths(shape["widths"]) or (), written_widths(shape["head"], "head") or ()
     vgg_widths(widths, head, shape["width_scale"], algebra.n)
 
 
@@ -143,7 +143,7 @@ def _vgg(layers: int, depths: tuple[int, ...]) -> None:
             keywords={"depths": depths},
             shape={"batch": 32, "size": 32, **_axes(_VGG_OPTIONS)},
             arguments=_arguments(_VGG_OPTIONS, "widths", "head"),
-            input_shape=_image_input,
+            input_shape=image_input,
             constraints=_constraint(_vgg_check),
             info=f"VGG of {depths} convolutions with batch norm, two hidden linear layers",
             source=f"Simonyan and Zisserman 2015; {_PH}",
@@ -178,7 +178,7 @@ def _seld_check(algebra: Algebra, shape: Shape) -> None:
     for axis, least in (("bins", SELD_BINS), ("frames", SELD_FRAMES)):
         if shape[axis] < least:
             raise ValueError(f"{axis}={shape[axis]}: pooling takes {least} {axis} to one, so that is the least")
-    seld_widths(shape["form"], _widths(shape["widths"]), shape["width_scale"], algebra.n)
+    seld_widths(shape["form"], written_widths(shape["widths"]), shape["width_scale"], algebra.n)
 
 
 register(

@@ -1,4 +1,4 @@
-"""The models as the registry lists them, and the figures that make one of them. Loads no torch."""
+"""Shape axes that models share, and the arguments that follow from them. Loads no torch."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 from ..registry import Shape
 
 # widths: None for the model's own, or written "60-120-240-516"
-_IMAGES = {"batch": 32, "size": 32, "in_channels": 3, "num_classes": 10, "widths": None, "width_scale": 1.0}
+IMAGES = {"batch": 32, "size": 32, "in_channels": 3, "num_classes": 10, "widths": None, "width_scale": 1.0}
 
 
-def _widths(text: str | None, name: str = "widths") -> tuple[int, ...] | None:
+def written_widths(text: str | None, name: str = "widths") -> tuple[int, ...] | None:
     if text is None:
         return None
     if not re.fullmatch(r"[1-9]\d*(-[1-9]\d*)*", text):
@@ -19,10 +19,10 @@ def _widths(text: str | None, name: str = "widths") -> tuple[int, ...] | None:
     return tuple(int(width) for width in text.split("-"))
 
 
-def _image_arguments(shape: Shape) -> dict[str, Any]:
+def image_arguments(shape: Shape) -> dict[str, Any]:
     arguments = {key: shape[key] for key in ("in_channels", "num_classes", "width_scale")}
-    return {**arguments, "widths": _widths(shape["widths"])}
+    return {**arguments, "widths": written_widths(shape["widths"])}
 
 
-def _image_input(shape: Shape) -> tuple[int, ...]:
+def image_input(shape: Shape) -> tuple[int, ...]:
     return shape["batch"], shape["in_channels"], shape["size"], shape["size"]

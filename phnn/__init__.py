@@ -9,9 +9,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ._conversion_report import Conversion as Conversion
     from .algebras import Algebra as Algebra
     from .algebras import algebra as algebra
     from .algebras import list_algebras as list_algebras
+    from .baking import to_real as to_real
+    from .conversion import convert as convert
     from .freedom import dof as dof
     from .freedom import dof_formula as dof_formula
     from .freedom import redundancy as redundancy
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Algebra": "algebras",
+    "Conversion": "_conversion_report",
     "PHBatchNorm1d": "layers.norm",
     "PHBatchNorm2d": "layers.norm",
     "PHBatchNorm3d": "layers.norm",
@@ -76,6 +80,7 @@ _HOMES = {
     "QuaternionRotationConv2d": "layers.rotation",
     "QuaternionRotationLinear": "layers.rotation",
     "algebra": "algebras",
+    "convert": "conversion",
     "create_layer": "registry",
     "create_model": "registry",
     "dof": "freedom",
@@ -88,6 +93,7 @@ _HOMES = {
     "list_layers": "registry",
     "list_models": "registry",
     "redundancy": "freedom",
+    "to_real": "baking",
     "tune": "tuning",
 }
 

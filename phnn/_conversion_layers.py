@@ -181,7 +181,10 @@ def _why_shared(module: nn.Module, chosen: Chosen) -> str | None:
 
 def _why_unfit(module: nn.Module, chosen: Chosen) -> str | None:
     twin, path = TWINS[type(module)], chosen.options["path"]
-    if reason := misfit(chosen.n, **twin.widths(module)):
+    widths = twin.widths(module)
+    if getattr(module, "groups", 1) > 1 and min(widths.values()) == 1 < chosen.n:
+        return f"depthwise: one channel in each of its {module.groups} groups"
+    if reason := misfit(chosen.n, **widths):
         return reason
     if chosen.options["rank"] is not None and not twin.ranked:
         return f"{twin.target.__name__} takes no rank"

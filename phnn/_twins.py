@@ -100,14 +100,9 @@ def _conv_vectors(old: Any, new: Any) -> Vectors:
 # ---------------------------------------------------------------------------------------------------- recurrent
 
 
-def _gated_arguments(old: Any) -> dict[str, Any]:
+def _recurrent_arguments(old: Any) -> dict[str, Any]:
     names = ("input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout", "bidirectional")
-    return {**{name: getattr(old, name) for name in names}, "proj_size": getattr(old, "proj_size", 0)}
-
-
-def _rnn_arguments(old: Any) -> dict[str, Any]:
-    arguments = {name: value for name, value in _gated_arguments(old).items() if name != "proj_size"}
-    return {**arguments, "nonlinearity": old.nonlinearity}
+    return {name: getattr(old, name) for name in names}
 
 
 def _recurrent_products(old: nn.RNNBase, new: Any) -> list[Product]:
@@ -206,10 +201,10 @@ def _conv(target: type[nn.Module], arguments: Callable[[Any], dict[str, Any]] = 
     return Twin(target, arguments, _conv_widths, _conv_products, _conv_vectors)
 
 
-def _recurrent(target: type[nn.Module], arguments: Callable[[Any], dict[str, Any]] = _gated_arguments) -> Twin:
+def _recurrent(target: type[nn.Module], *more: str) -> Twin:
     return Twin(
         target,
-        arguments,
+        lambda old: {**_recurrent_arguments(old), **{name: getattr(old, name) for name in more}},
         lambda old: {"input_size": old.input_size, "hidden_size": old.hidden_size},
         _recurrent_products,
         _recurrent_vectors,
@@ -233,7 +228,7 @@ TWINS: dict[type[nn.Module], Twin] = {
     nn.ConvTranspose1d: _conv(PHConvTranspose1d, _conv_transpose_arguments),
     nn.ConvTranspose2d: _conv(PHConvTranspose2d, _conv_transpose_arguments),
     nn.ConvTranspose3d: _conv(PHConvTranspose3d, _conv_transpose_arguments),
-    nn.RNN: _recurrent(PHRNN, _rnn_arguments),
+    nn.RNN: _recurrent(PHRNN, "nonlinearity"),
     nn.GRU: _recurrent(PHGRU),
     nn.LSTM: _recurrent(PHLSTM),
     nn.MultiheadAttention: Twin(

@@ -24,9 +24,9 @@ class ContiguousGroups(nn.Module):
         super().__init__()
         self.layer = layer
 
-    def forward(self, input: Tensor, *args: Any) -> Tensor:
+    def forward(self, input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         n, dim = self.layer.n, -len(self.layer.kernel_size) - 1
-        return to_neighbours(self.layer(to_components(input, n, dim), *args), n, dim)
+        return to_neighbours(self.layer(to_components(input, n, dim), *args, **kwargs), n, dim)
 
     @property
     def weight(self) -> Tensor:

@@ -9,9 +9,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ._conversion_report import Conversion as Conversion
     from .algebras import Algebra as Algebra
     from .algebras import algebra as algebra
     from .algebras import list_algebras as list_algebras
+    from .baking import to_real as to_real
+    from .conversion import convert as convert
     from .freedom import dof as dof
     from .freedom import dof_formula as dof_formula
     from .freedom import redundancy as redundancy
@@ -52,6 +55,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Algebra": "algebras",
+    "Conversion": "_conversion_report",
     "PHBatchNorm1d": "layers.norm",
     "PHBatchNorm2d": "layers.norm",
     "PHBatchNorm3d": "layers.norm",
@@ -77,6 +81,7 @@ _HOMES = {
     "QuaternionRotationConv2d": "layers.rotation",
     "QuaternionRotationLinear": "layers.rotation",
     "algebra": "algebras",
+    "convert": "conversion",
     "create_layer": "registry",
     "create_model": "registry",
     "dof": "freedom",
@@ -90,6 +95,7 @@ _HOMES = {
     "list_models": "registry",
     "model_info": "registry",
     "redundancy": "freedom",
+    "to_real": "baking",
     "tune": "tuning",
 }
 

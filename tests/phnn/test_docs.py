@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-PAGES = [Path(__file__).parents[2] / "docs" / "algebras-and-layers.md"]
+PAGES = [Path(__file__).parents[2] / "docs" / f"{page}.md" for page in ("algebras-and-layers", "conversion")]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

@@ -151,8 +151,12 @@ def run(
     # a GPU serves one process at a time, whatever is measured; elsewhere each may need a few GiB
     free = psutil.virtual_memory().available // _WORKER_MEMORY
     workers = max(1, min(env.identity("cpu")["cores"], free)) if sweep.device == "cpu" else 1
-    failed = runner.side_by_side([task for task in left if task.kind != "timing"], workers)
-    failed += runner.one_by_one([task for task in left if task.kind == "timing"])
+    try:
+        failed = runner.side_by_side([task for task in left if task.kind != "timing"], workers)
+        worker.stop()  # nothing else runs beside what is timed
+        failed += runner.one_by_one([task for task in left if task.kind == "timing"])
+    finally:
+        worker.stop()
     return Summary(measured=len(left), resumed=len(wanted) - len(left), failed=failed)
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from phnn.plugins import PluginWarning
 
 from .errors import UsageError
 
@@ -163,8 +166,20 @@ def env(device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu") -> Non
     typer.echo(json.dumps(describe(device), indent=2))
 
 
+def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **kwargs: Any) -> None:
+    """A plug-in that is left out is a line for the user; other warnings are for programmers, and look so."""
+    if issubclass(category, PluginWarning):
+        typer.echo(f"bench: {message}", err=True)
+    else:
+        _show_other(message, category, *where, **kwargs)
+
+
+_show_other = warnings.showwarning
+
+
 def main() -> None:
     """Entry point: what a person can mend is one line and exit code 2."""
+    warnings.showwarning = _show_warning
     try:
         app()
     except UsageError as error:

@@ -1,7 +1,8 @@
 """Operation counts: the cost model's, and two second opinions with what they did not count.
 
-``phnn.cost`` is the truth for our layers, FlopCounterMode on meta tensors for all other operators. fvcore and
-FlopCounterMode on the whole are metrics of their own: they miss operators, and both miss different ones.
+A layer's own ``cost`` is the truth where it has one (ours do, by ``phnn.cost``), and FlopCounterMode's formulas are
+for all other operators. fvcore and FlopCounterMode on the whole are metrics of their own: they miss operators, and
+both miss different ones.
 """
 
 from __future__ import annotations
@@ -34,9 +35,11 @@ def costs(subject: Subject) -> Cost:
         nonlocal total
         total += layer.cost(inputs[0], output)
 
-    for name, layer in module.named_modules():
-        if hasattr(layer, "cost"):
-            ours.add(f"{type(module).__name__}.{name}" if name else type(module).__name__)
+    for path, layer in module.named_modules():
+        name = f"{type(module).__name__}.{path}" if path else type(module).__name__
+        # parents come first, and a layer that knows its cost knows that of its parts
+        if hasattr(layer, "cost") and not any(name.startswith(f"{parent}.") for parent in ours):
+            ours.add(name)
             handles.append(layer.register_forward_hook(count))
     counter = FlopCounterMode(display=False)
     try:
@@ -63,6 +66,14 @@ class _Uncounted(TorchDispatchMode):
         if func.namespace == "aten" and packet not in flop_registry and not func.is_view:
             self.operators[str(packet)] += 1
         return func(*args, **(kwargs or {}))
+
+
+def uncounted(subject: Subject) -> dict[str, int]:
+    """How often a forward call runs each operator that FlopCounterMode, and so ``costs``, counts as nothing."""
+    found = _Uncounted()
+    with found, torch.no_grad():
+        subject.module(*subject.inputs)
+    return dict(sorted(found.operators.items()))
 
 
 def flops_torch(subject: Subject) -> tuple[int, dict[str, int]]:

@@ -30,6 +30,9 @@ def _rows(df: pd.DataFrame, metric: str) -> pd.DataFrame:
     for column in ("value", "lo", "hi"):
         rows[column] = rows[column].astype(float)
     rows["look"] = rows["algebra"].where(rows["control"] == "none", "slim real")
+    beside = rows["twin"] != ""
+    rows["look"] = rows["look"].mask(rows["algebra"] == "none", rows["subject"])
+    rows["subject"] = rows["subject"].mask(beside, rows["twin"])
     rows["path"] = rows["path"].replace({"none": "auto"})
     return rows
 

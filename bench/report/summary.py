@@ -18,6 +18,7 @@ _FACTORS = ("batch", "channels", "out_channels", "size", "kernel_size", "width_s
 def summary(df: pd.DataFrame) -> str:
     """A section for each subject and phase, one for each data set, and what was not measured with the reason."""
     ok = df[df["status"] == "ok"]
+    ok = ok.assign(subject=ok["twin"].where(ok["twin"] != "", ok["subject"]))  # what is compared is shown together
     parts = []
     for (subject, phase), rows in ok[ok["data"] == "none"].groupby(["subject", "phase"], sort=False):
         parts.append(f"### {subject}, {phase}\n\n{_measured(rows)}")

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from phnn.algebras import algebra as find_algebra
 from phnn.algebras import near_matches
 from phnn.plan import PATHS
+from phnn.rank import generic_rank
 from phnn.registry import Spec, find, origin
 from phnn.tolerances import dtypes
 
@@ -199,6 +200,8 @@ def _value_problem(name: str, value: Any, spec: Spec) -> str | None:
     if name in FACTOR_VALUES:
         allowed = FACTOR_VALUES[name]
         return None if value in allowed else f"{value!r} is none of {', '.join(allowed)}"
+    if name == "rank" and value == "generic":
+        return None
     if name in ("n", "rank", "threads", "seed"):
         least = 1 if name == "n" else 0
         return None if _whole(value) and value >= least else f"{value!r} is no whole number from {least} up"
@@ -229,8 +232,8 @@ def _case(chosen: Mapping[str, Any], spec: Spec, entry: Entry, where: str, metri
     algebra = find_algebra(name, n if name == "ph" else None)
     if algebra.name == "real" or not spec.paths:
         factors["path"] = "none"
-    if algebra.learned and chosen.get("rank"):
-        factors["rank"] = chosen["rank"]
+    if algebra.learned and (rank := chosen.get("rank")):
+        factors["rank"] = generic_rank(algebra.n) if rank == "generic" else rank
     recipe: tuple[tuple[str, Any], ...] = ()
     if data := factors.get("data"):
         recipe = tuple(sorted((entry.recipe or Recipe()).model_dump().items()))

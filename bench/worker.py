@@ -115,6 +115,8 @@ def _static_case(case: Case, request: Request) -> Result:
         result.values["params"] = params.params(subject.module)
     if wanted & {"weight_bytes"}:
         result.values["weight_bytes"] = params.weight_bytes(subject.module)
+    if wanted & {"file_bytes"}:
+        result.values["file_bytes"] = params.file_bytes(subject.module)
     _counts(result, subject, wanted)
     if "macs_fvcore" in wanted:
         _fvcore(result, subject)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -215,3 +216,41 @@ def test_an_axis_that_bears_the_name_of_a_factor_is_refused(tmp_path):
     done = python("-m", "bench", "list", sweep, path=[tmp_path])
     assert done.returncode == 2
     assert "'mine' of package clash 1.0 has an axis rank, the name of a factor" in done.stderr
+
+
+# ------------------------------------------------------------------------------------------------ the page about it
+
+PAGE = ROOT / "docs" / "add-your-own.md"
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.M | re.S)
+
+
+def test_the_page_shows_the_example_as_it_is():
+    shown = re.findall(r"<!-- file: (\S+) -->\n```\w+\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.M | re.S)
+    assert len(shown) == 4
+    for name, text in shown:
+        assert text == (EXAMPLE / name).read_text(encoding="utf-8"), name
+
+
+def test_the_code_of_the_page_runs(installed, tmp_path):
+    code = "__package__ = 'phnn_lowrank'\n" + "\n".join(blocks("python"))
+    (tmp_path / "page.py").write_text(code)
+    assert code.count("assert") >= 4
+    for path in ([installed], [EXAMPLE / "src"]):  # as a plug-in, and by hand before it is one
+        done = python(tmp_path / "page.py", path=path)
+        assert done.returncode == 0, done.stderr
+
+
+def test_the_sweep_of_the_page_has_its_cases_in_one_group(installed, tmp_path):
+    (text,) = (block for block in blocks("toml") if "[[cases]]" in block)
+    (tmp_path / "page.toml").write_text('schema = 1\nname = "page"\ntitle = "page"\n' + text)
+    code = (
+        "import sys; from pathlib import Path; from bench.sweep import expand, load\n"
+        "planned = expand(load(Path(sys.argv[1])))\n"
+        "assert len(planned) == 4 and not any(p.skipped for p in planned)\n"
+        "assert len({p.case.group_id for p in planned}) == 1\n"
+    )
+    done = python("-c", code, tmp_path / "page.toml", path=[installed])
+    assert done.returncode == 0, done.stderr

@@ -186,6 +186,15 @@ def test_every_layer_of_the_registry_can_be_measured(name, algebra, phase):
     assert cost.macs >= 0 <= cost.macs_dense
 
 
+@pytest.mark.parametrize(("algebra", "n"), [("real", 1), ("ph", 2)])
+def test_file_bytes_are_those_of_the_saved_file_and_load_again(algebra, n, tmp_path):
+    module = build(case("resnet8", algebra, n, batch=1), "cpu").module
+    torch.save(module.state_dict(), tmp_path / "archive")  # the name is part of the file
+    assert params.file_bytes(module) == (tmp_path / "archive").stat().st_size
+    module.load_state_dict(torch.load(tmp_path / "archive", weights_only=True), strict=True)
+    assert params.file_bytes(module) > 4 * count_params(module)
+
+
 def test_what_was_built_is_read_back():
     for path, expected in (("kron", "kron"), ("auto", "dense")):
         subject = build(case("linear", "quaternion", 4, path=path), "cpu")

@@ -150,6 +150,8 @@ def _entry_cases(entry: Entry, spec: Spec, where: str, data: str | None) -> Iter
         raise UsageError(f"{where}: {need}; data is one of {', '.join(DATA)}")
     if trains and spec.kind != "model":
         raise UsageError(f"{where}.subject: {spec.name!r} is a layer; accuracy is measured on a model")
+    if trains and not set(spec.shape) >= _IMAGE_AXES:
+        raise UsageError(f"{where}.subject: {spec.name!r} takes no images, and all data are images")
     if trains and (strange := sorted(m for m in entry.metrics if m not in _TRAINING_METRICS)):
         raise UsageError(
             f"{where}.metrics: {strange[0]!r} is not measured in training: give it an entry without data"
@@ -175,6 +177,7 @@ def _entry_cases(entry: Entry, spec: Spec, where: str, data: str | None) -> Iter
             yield Planned(planned.case.slim_control(), metrics, controlled=planned.case.controlled)
 
 
+_IMAGE_AXES = {axis for data in DATA.values() for axis in data.shape}
 _TRAINING_METRICS = ("accuracy", "train_loss", "train_time", "params")
 
 
@@ -205,7 +208,9 @@ def _value_problem(name: str, value: Any, spec: Spec) -> str | None:
     if name in ("n", "rank", "threads", "seed"):
         least = 1 if name == "n" else 0
         return None if _whole(value) and value >= least else f"{value!r} is no whole number from {least} up"
-    default = spec.shape[name]
+    default, words = spec.shape[name], spec.words(name)
+    if words:
+        return None if value in words else f"{value!r} is none of {', '.join(words)}"
     if isinstance(default, bool):
         return None if isinstance(value, bool) else f"{value!r} is neither true nor false"
     if isinstance(default, float):

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from .registry import create_model as create_model
     from .registry import list_layers as list_layers
     from .registry import list_models as list_models
+    from .registry import model_info as model_info
     from .tuning import Tuning as Tuning
     from .tuning import tune as tune
 
@@ -87,6 +88,7 @@ _HOMES = {
     "list_algebras": "algebras",
     "list_layers": "registry",
     "list_models": "registry",
+    "model_info": "registry",
     "redundancy": "freedom",
     "tune": "tuning",
 }

@@ -23,6 +23,48 @@ Shape = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
+class Option:
+    """A keyword of a model: its default, what it does, and the words that it may be (none: no choice of words)."""
+
+    name: str
+    default: Any
+    doc: str
+    values: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.name}={self.default!r}: {self.doc}" + (f" ({' | '.join(self.values)})" if self.values else "")
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a person asks of a model before building it. Printed, it is a page.
+
+    input_shape: of its default input; hypercomplex: what is over the algebra; real: what stays real; options: its
+    keywords, besides those that every model takes.
+    """
+
+    name: str
+    info: str
+    source: str
+    input_shape: tuple[int, ...]
+    hypercomplex: str
+    real: str
+    options: tuple[Option, ...]
+    common: tuple[str, ...]
+
+    def __str__(self) -> str:
+        rows = [
+            ("source", self.source),
+            ("input", " × ".join(map(str, self.input_shape))),
+            ("over the algebra", self.hypercomplex),
+            ("real", self.real),
+            *zip(("options", *[""] * len(self.options)), map(str, self.options), strict=False),
+            ("of every model", ", ".join(self.common)),
+        ]
+        return "\n".join([f"{self.name}: {self.info}", *(f"  {key:<18}{value}" for key, value in rows)])
+
+
+@dataclass(frozen=True)
 class Spec:
     """One layer or model.
 
@@ -37,7 +79,9 @@ class Spec:
     paths: the contraction paths that it can run along, none if it takes no ``path``; ranked: whether it takes
     ``rank``; placed: whether it takes device and dtype;
     twin: the registered layer or model beside which it is measured: its baseline is the real twin of the same shape;
-    info: one line for people; source: where the architecture was published.
+    info: one line for people; source: where the architecture was published;
+    hypercomplex: which layers are over the algebra; real: which stay real;
+    options: the keywords of ``target`` that tell one net from another; those with a shape axis have its default.
     """
 
     name: str
@@ -56,11 +100,18 @@ class Spec:
     placed: bool = True
     twin: str = ""
     keywords: Mapping[str, Any] = field(default_factory=dict)
+    hypercomplex: str = ""
+    real: str = ""
+    options: tuple[Option, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", MappingProxyType(dict(self.shape)))
         if self.algebras == ():  # a path is a way to contract with the rule of an algebra
             object.__setattr__(self, "paths", ())
+
+    def words(self, axis: str) -> tuple[str, ...]:
+        """The words that a shape axis may be; none if it is no choice of words."""
+        return next((option.values for option in self.options if option.name == axis), ())
 
     def create(self, *args: Any, **kwargs: Any) -> torch.nn.Module:
         """The module, with the target's own arguments; its code is imported now."""
@@ -100,7 +151,7 @@ class Origin:
 _SPECS: dict[tuple[str, str], Spec] = {}
 _ORIGINS: dict[str, Origin] = {}
 _left_out: list[str] | None = None  # plug-ins that could not be had, and why; None before any was looked for
-_OWN = ("phnn.layers._specs", "phnn.models._specs")
+_OWN = ("phnn.layers._specs", "phnn.models._published", "phnn.models._specs")
 
 
 def register(spec: Spec, origin: Origin | None = None) -> Spec:
@@ -182,3 +233,19 @@ def create_layer(name: str, *args: Any, **kwargs: Any) -> torch.nn.Module:
 def create_model(name: str, **kwargs: Any) -> torch.nn.Module:
     """A model by name: ``create_model("resnet18", algebra="quaternion", num_classes=10)``."""
     return find(name, "model").create(**kwargs)
+
+
+def model_info(name: str) -> ModelInfo:
+    """Source, default input, what is over the algebra and what stays real, and the options of a model; no torch."""
+    spec = find(name, "model")
+    taken = {"path": bool(spec.paths), "rank": spec.ranked, "device": spec.placed, "dtype": spec.placed}
+    return ModelInfo(
+        name=spec.name,
+        info=spec.info,
+        source=spec.source,
+        input_shape=spec.input_shape(spec.shape),
+        hypercomplex=spec.hypercomplex,
+        real=spec.real,
+        options=spec.options,
+        common=("algebra", "n", *(keyword for keyword, takes in taken.items() if takes)),
+    )

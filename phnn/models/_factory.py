@@ -12,16 +12,16 @@ from torch.nn import functional as nnf
 
 from ..algebras import Algebra
 from ..algebras import algebra as find_algebra
+from ..init import kaiming_normal_
 from ..layers.conv import PHConv2d
 from ..layers.linear import PHLinear
-from ..widths import misfit, padded, scaled
+from ..widths import misfit, padded
+from ._options import PADS, fitting, one_of
 
 # as the factory sees them: whatever torch.nn's namesake takes
 _conv2d: Callable[..., nn.Module] = PHConv2d
 _real_conv2d: Callable[..., nn.Module] = nn.Conv2d
 _linear: Callable[..., nn.Module] = PHLinear
-
-PADS = ("zero_first", "error", "real_stem")
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,7 @@ class LayerFactory:
 
     def widths(self, widths: tuple[int, ...], scale: float) -> tuple[int, ...]:
         """The model's widths under ``scale``; a ValueError if n does not divide one of them."""
-        final = scaled(widths, scale, self.resolved.n)
-        if reason := misfit(self.resolved.n, **{f"widths[{i}]": width for i, width in enumerate(final)}):
-            raise ValueError(reason)
-        return final
+        return fitting(widths, scale, self.resolved.n)
 
     def stem_conv2d(self, pad: str, in_channels: int, out_channels: int, *args: Any, **kwargs: Any) -> nn.Module:
         """The first convolution, whose input channels (3 for RGB) n may not divide.
@@ -78,8 +75,7 @@ class LayerFactory:
         pad: ``zero_first`` puts zero channels in front up to the next multiple of n; ``real_stem`` makes this one
         layer real; ``error`` refuses.
         """
-        if pad not in PADS:
-            raise ValueError(f"unknown pad {pad!r}: choose one of {', '.join(PADS)}")
+        one_of("pad", pad, PADS)
         n = self.resolved.n
         if in_channels % n == 0:
             return self.conv2d(in_channels, out_channels, *args, **kwargs)
@@ -94,3 +90,12 @@ def zero_first(x: Tensor, channels: int) -> Tensor:
     """Put zero channels in front of x (batch, c, …) until it has ``channels``: RGB becomes the 0RGB quaternion."""
     missing = channels - x.shape[1]
     return x if missing <= 0 else nnf.pad(x, (0, 0) * (x.dim() - 2) + (missing, 0))
+
+
+def he_convolutions_(model: nn.Module) -> None:
+    """He initialisation of every 2d convolution of a model, by the variance of its weight; biases 0. In place."""
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | PHConv2d):
+            kaiming_normal_(module)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

@@ -127,7 +127,7 @@ def _report(folder: Path, out: Path) -> list[str]:
     records = derive(plan, read_tasks(folder))
     if not records:
         raise UsageError(f"{folder} holds no finished case yet: bench run continues it")
-    from .report import figures, table
+    from .report import figures, paper, table
     from .report.summary import summary
 
     df = table.frame(records)
@@ -136,9 +136,14 @@ def _report(folder: Path, out: Path) -> list[str]:
     except OSError as error:
         raise UsageError(f"{out} cannot be written ({error.strerror}): choose another folder with --out") from None
     written = table.write(df, out)
-    write_whole(out / "summary.md", lambda path: path.write_text(summary(df), encoding="utf-8"))
+    told = "\n\n".join([*paper.sections(df), summary(df)])
+    write_whole(out / "summary.md", lambda path: path.write_text(told, encoding="utf-8"))
+    tables = paper.write(df, out)
     drawn = figures.write(df, out / "figures")
     typer.echo(f"table:   {written[0]} ({len(df)} records; also {written[1].name}, summary.md)")
+    for path in tables:
+        if path.suffix == ".tex":
+            typer.echo(f"table:   {path} (also .csv)")
     for path in drawn:
         if path.suffix == ".pdf":
             typer.echo(f"figure:  {path} (also .png)")

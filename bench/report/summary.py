@@ -25,11 +25,19 @@ def summary(df: pd.DataFrame) -> str:
         parts.append(f"### {subject}, {phase}\n\n{_measured(rows)}")
     for (subject, data), rows in ok[ok["data"] != "none"].groupby(["subject", "data"], sort=False):
         parts.append(f"### {subject} on {data}\n\n{_trained(rows)}")
-    bad = df[df["status"] != "ok"].drop_duplicates(["case_id", "status", "reason"])
-    if len(bad):
-        lines = [f"- `{r.subject}` {r.variant}, {r.shape}: **{r.status}** ({r.reason})" for r in bad.itertuples()]
-        parts.append("### Not measured\n\n" + "\n".join(lines))
+    lines = [line for _, rows in df[df["status"] != "ok"].groupby("subject", sort=False) for line in _failed(rows)]
+    if lines:
+        parts.append("### Not measured\n\n" + "\n".join(dict.fromkeys(lines)))
     return "\n\n".join(parts) + "\n"
+
+
+def _failed(rows: pd.DataFrame) -> list[str]:
+    """What was not measured of one subject, by variant and by the axes in which its failures differ."""
+    rows = rows.assign(shape=_differing(rows["shape"]))
+    told = [f"{r.variant}, {r.shape}" if r.shape else str(r.variant) for r in rows.itertuples()]
+    return [
+        f"- `{r.subject}` {of}: **{r.status}** ({r.reason})" for of, r in zip(told, rows.itertuples(), strict=True)
+    ]
 
 
 def varying(rows: pd.DataFrame, but: Sequence[str] = ()) -> list[str]:

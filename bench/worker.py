@@ -137,7 +137,7 @@ def _counts(result: Result, subject: Subject, wanted: set[str]) -> None:
     if wanted & {"macs", "macs_dense", "macs_weight_build"}:
         cost = flops.costs(subject)
         counted = {"macs": cost.macs, "macs_dense": cost.macs_dense, "macs_weight_build": cost.macs_weight_build}
-        if subject.case.algebra == "none":
+        if flops.is_strange(subject.case):
             _strange_counts(result, subject, counted)
         result.values |= {name: value for name, value in counted.items() if name in wanted}
     if "flops_torch" in wanted:
@@ -147,11 +147,11 @@ def _counts(result: Result, subject: Subject, wanted: set[str]) -> None:
 
 
 def _strange_counts(result: Result, subject: Subject, counted: dict[str, int]) -> None:
-    """Counts of a subject that is over no algebra: its twin says what the real form takes, torch what it takes."""
+    """Another package's subject: its twin knows what the real form takes, and what was not counted is said."""
     case = subject.case
     if case.twin:
-        counted["macs_dense"] = flops.costs(build(case.real_twin, "meta")).macs
-    else:
+        counted["macs_dense"] = flops.costs(build(case.real_twin, "cpu")).macs
+    elif case.algebra == "none":
         del counted["macs_dense"]
         result.unsupported["macs_dense"] = f"{case.subject} names no twin, so it has no real form"
     result.details["macs_uncounted"] = flops.uncounted(subject)

@@ -22,13 +22,10 @@ def weight_bytes(module: nn.Module) -> int:
     return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
 
 
-class _Counter(io.RawIOBase):
+class _Counter(io.BytesIO):
     """A file that keeps nothing of what is written to it but how much it was."""
 
     length = 0
-
-    def writable(self) -> bool:
-        return True
 
     def write(self, data: Any) -> int:
         count = memoryview(data).nbytes

@@ -109,7 +109,7 @@ def costs(df: pd.DataFrame) -> pd.DataFrame | None:
         same = rows[(rows["subject"] == subject) & (rows["shape"] == shape) & (rows["algebra"] == algebra)]
         same = same[same["n"] == n]
         mine = same[same["case_id"] == own["case_id"].iloc[0]].set_index("metric")["value"].astype(float)
-        line: dict[str, Any] = {"model": _title(subject, own["net"].iloc[0]), "variant": own["variant"].iloc[0]}
+        line: dict[str, Any] = {"model": _title(str(subject), own["net"].iloc[0]), "variant": own["variant"].iloc[0]}
         line |= {name: mine.get(name) for name in ("params", "file_bytes", "macs_dense", "macs_weight_build")}
         macs = same[same["metric"] == "macs"]
         for path in _PATHS:

@@ -33,11 +33,9 @@ def summary(df: pd.DataFrame) -> str:
 
 def _failed(rows: pd.DataFrame) -> list[str]:
     """What was not measured of one subject, by variant and by the axes in which its failures differ."""
-    rows = rows.assign(shape=_differing(rows["shape"]))
-    told = [f"{r.variant}, {r.shape}" if r.shape else str(r.variant) for r in rows.itertuples()]
-    return [
-        f"- `{r.subject}` {of}: **{r.status}** ({r.reason})" for of, r in zip(told, rows.itertuples(), strict=True)
-    ]
+    told: list[dict[Any, Any]] = rows.assign(shape=_differing(rows["shape"])).to_dict("records")
+    named = [", ".join(filter(None, (r["variant"], r["shape"]))) for r in told]
+    return [f"- `{r['subject']}` {of}: **{r['status']}** ({r['reason']})" for of, r in zip(named, told, strict=True)]
 
 
 def varying(rows: pd.DataFrame, but: Sequence[str] = ()) -> list[str]:

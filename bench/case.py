@@ -18,7 +18,7 @@ Kind = Literal["timing", "static", "training"]
 CHUNK = 8  # callables that one process interleaves, the baseline included
 
 # what makes cases comparable is everything but these
-_NOT_IN_GROUP = ("algebra", "n", "path", "rank", "control", "memory_format")
+_NOT_IN_GROUP = ("algebra", "n", "path", "rank", "control", "memory_format", "twin", "options")
 
 
 def digest(value: Any) -> str:
@@ -29,7 +29,11 @@ def digest(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Case:
-    """One point of a sweep. A factor that the subject does not take has its default, whatever the sweep said."""
+    """One point of a sweep. A factor that the subject does not take has its default, whatever the sweep said.
+
+    algebra: ``none`` of a subject that takes none; twin: the subject whose group the case joins, for one that is
+    measured beside another; options: those of its shape axes that its twin has not.
+    """
 
     subject: str
     kind: str  # layer | model
@@ -49,11 +53,20 @@ class Case:
     data: str = "none"
     recipe: tuple[tuple[str, Any], ...] = ()
     seed: int = 0
+    twin: str = ""
+    options: tuple[tuple[str, Any], ...] = ()
 
     @cached_property
     def factors(self) -> dict[str, Any]:
-        """The factors as JSON values."""
-        return {**asdict(self), "shape": dict(self.shape), "recipe": dict(self.recipe)}
+        """The factors as JSON values; twin and options where there are any."""
+        beside = {"twin": self.twin, "options": dict(self.options)} if self.twin else {}
+        own = {key: value for key, value in asdict(self).items() if key not in ("twin", "options")}
+        return {**own, "shape": dict(self.shape), "recipe": dict(self.recipe), **beside}
+
+    @cached_property
+    def axes(self) -> dict[str, Any]:
+        """All shape axes of the subject."""
+        return {**dict(self.shape), **dict(self.options)}
 
     @cached_property
     def id(self) -> str:
@@ -63,23 +76,24 @@ class Case:
     @cached_property
     def group_id(self) -> str:
         """Hash of what all cases of the group share."""
-        return digest({key: value for key, value in self.factors.items() if key not in _NOT_IN_GROUP})
+        shared = {key: value for key, value in self.factors.items() if key not in _NOT_IN_GROUP}
+        return digest({**shared, "subject": self.twin or self.subject})
 
     @property
     def is_baseline(self) -> bool:
         """The real layer or model of the same width, in any memory format: the fastest is what others are held to."""
-        return self.algebra == "real" and self.control == "none"
+        return self.algebra == "real" and self.control == "none" and not self.twin
 
     @property
     def name(self) -> str:
         """A path-like name for people: subject/variant/shape/phase."""
-        shape = ",".join(f"{key}={value}" for key, value in self.shape if value is not None)
+        shape = ",".join(f"{key}={value}" for key, value in self.axes.items() if value is not None)
         variant = self.algebra if self.algebra != "ph" else f"ph n={self.n}"
         variant += f" rank={self.rank}" if self.rank else ""
         variant += "" if self.path in ("auto", "none") else f" {self.path}"
         variant = variant if self.control == "none" else f"slim real ({self.control.removeprefix('slim:')})"
         run = self.phase if self.data == "none" else f"{self.data} seed={self.seed}"
-        return f"{self.subject}/{variant}/{shape}/{run}"
+        return "/".join([self.subject, *([] if self.algebra == "none" else [variant]), shape, run])
 
     @classmethod
     def from_factors(cls, factors: Mapping[str, Any]) -> Case:
@@ -87,7 +101,7 @@ class Case:
         known = {field.name for field in fields(cls)}
         if unknown := set(factors) - known:
             raise ValueError(f"a case has no factor {', '.join(sorted(unknown))}")
-        pairs = {key: tuple(sorted(factors[key].items())) for key in ("shape", "recipe")}
+        pairs = {key: tuple(sorted(factors.get(key, {}).items())) for key in ("shape", "recipe", "options")}
         return cls(**{**factors, **pairs})
 
     def slim_control(self) -> Case:
@@ -95,7 +109,13 @@ class Case:
 
         Paths compute the same function of the same parameters, so they share one control.
         """
-        return replace(self, algebra="real", n=1, path="none", rank=0, control=f"slim:{self.controlled.id}")
+        return replace(self.real_twin, control=f"slim:{self.controlled.id}")
+
+    @property
+    def real_twin(self) -> Case:
+        """The real layer or model of the same shape."""
+        subject = self.twin or self.subject
+        return replace(self, subject=subject, twin="", options=(), algebra="real", n=1, path="none", rank=0)
 
     @property
     def controlled(self) -> Case:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from phnn.plugins import PluginWarning
 
 from .errors import UsageError
 
@@ -124,7 +127,7 @@ def _report(folder: Path, out: Path) -> list[str]:
     records = derive(plan, read_tasks(folder))
     if not records:
         raise UsageError(f"{folder} holds no finished case yet: bench run continues it")
-    from .report import figures, table
+    from .report import figures, paper, table
     from .report.summary import summary
 
     df = table.frame(records)
@@ -133,9 +136,14 @@ def _report(folder: Path, out: Path) -> list[str]:
     except OSError as error:
         raise UsageError(f"{out} cannot be written ({error.strerror}): choose another folder with --out") from None
     written = table.write(df, out)
-    write_whole(out / "summary.md", lambda path: path.write_text(summary(df), encoding="utf-8"))
+    told = "\n\n".join([*paper.sections(df), summary(df)])
+    write_whole(out / "summary.md", lambda path: path.write_text(told, encoding="utf-8"))
+    tables = paper.write(df, out)
     drawn = figures.write(df, out / "figures")
     typer.echo(f"table:   {written[0]} ({len(df)} records; also {written[1].name}, summary.md)")
+    for path in tables:
+        if path.suffix == ".tex":
+            typer.echo(f"table:   {path} (also .csv)")
     for path in drawn:
         if path.suffix == ".pdf":
             typer.echo(f"figure:  {path} (also .png)")
@@ -163,8 +171,20 @@ def env(device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu") -> Non
     typer.echo(json.dumps(describe(device), indent=2))
 
 
+def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **kwargs: Any) -> None:
+    """A plug-in that is left out is a line for the user; other warnings are for programmers, and look so."""
+    if issubclass(category, PluginWarning):
+        typer.echo(f"bench: {message}", err=True)
+    else:
+        _show_other(message, category, *where, **kwargs)
+
+
+_show_other = warnings.showwarning
+
+
 def main() -> None:
     """Entry point: what a person can mend is one line and exit code 2."""
+    warnings.showwarning = _show_warning
     try:
         app()
     except UsageError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.util
 import os
 import platform
 import re
@@ -103,18 +104,29 @@ def _cuda_identity() -> dict[str, Any]:
 
 
 @cache
-def code_rev() -> str:
+def code_rev(plugins: tuple[str, ...] = ()) -> str:
     """Hash of the source that measures: all of phnn and of bench but its report and command line.
 
-    It follows the files, committed or not: an edited layer is measured again, an edited figure is not.
+    It follows the files, committed or not: an edited layer is measured again, an edited figure is not. plugins: the
+    top modules of other packages whose layers or models take part.
     """
     hasher = hashlib.sha256()
-    for package in ("bench", "phnn"):
-        for path in sorted((_ROOT / package).rglob("*.py")):
-            name = path.relative_to(_ROOT).as_posix()
+    for root, package in ((_ROOT, "bench"), (_ROOT, "phnn"), *map(_sources, plugins)):
+        for path in sorted((root / package).rglob("*.py") if (root / package).is_dir() else [root / package]):
+            name = path.relative_to(root).as_posix()
             if not name.startswith(_NOT_MEASURING):
                 hasher.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
     return hasher.hexdigest()[:12]
+
+
+def _sources(module: str) -> tuple[Path, str]:
+    """The folder that holds a top module, and the name of its package or file in it; nothing is imported."""
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise UsageError(f"the sources of plug-in {module!r} are not to be found: reinstall its package")
+    file = Path(spec.origin)
+    found = file.parent if spec.submodule_search_locations else file
+    return found.parent, found.name
 
 
 def check_device(device: str) -> None:

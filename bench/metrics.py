@@ -30,6 +30,7 @@ _TABLE = (
         "FlopCounterMode's count of a call that builds its weights",
     ),
     Metric("weight_bytes", "B", "lower", "static", "parameters and buffers"),
+    Metric("file_bytes", "B", "lower", "static", "the state_dict as torch.save writes it"),
     Metric("peak_bytes", "B", "lower", "static", "largest total of live allocations during one call of the phase"),
     Metric("numeric_error", "1", "lower", "static", "||y - y64|| / ||y64|| against float64; gradients when training"),
     Metric("latency", "s", "lower", "timing", "one call of the phase"),

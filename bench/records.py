@@ -23,8 +23,8 @@ from .store import SCHEMA
 SHAPE_COLUMNS = ("batch", "channels", "out_channels", "size", "kernel_size", "width_scale")
 
 COLUMNS = (
-    "subject", "kind", "variant", "algebra", "n", "shape", *SHAPE_COLUMNS, "seed", "phase", "timer", "compile",
-    "dtype", "precision", "path", "rank", "threads", "memory_format", "control", "data", "recipe",
+    "subject", "twin", "kind", "variant", "algebra", "n", "shape", *SHAPE_COLUMNS, "seed", "phase", "timer",
+    "compile", "dtype", "precision", "path", "rank", "threads", "memory_format", "control", "data", "recipe",
     "metric", "unit", "value", "lo", "hi", "samples", "processes", "status", "reason", "marks", "path_built",
     "baseline_id", "details", "case_id", "group_id", "env_id", "code_rev", "schema", "started",
 )  # fmt: skip
@@ -118,9 +118,10 @@ def _baselines(cases: Sequence[Case], findings: Mapping[tuple[str, str], Sequenc
 
 
 def _factors(case: Case, controlled: Mapping[str, Any] | None) -> dict[str, Any]:
-    shape = dict(case.shape)
+    shape = case.axes
     return {
         **case.factors,
+        "twin": case.twin,
         "shape": json.dumps(shape, sort_keys=True),
         "recipe": json.dumps(dict(case.recipe), sort_keys=True),
         **{name: shape.get(name) for name in SHAPE_COLUMNS},
@@ -131,11 +132,15 @@ def _factors(case: Case, controlled: Mapping[str, Any] | None) -> dict[str, Any]
 
 
 def variant(case: Case, controlled: Case | None = None) -> str:
-    """What a figure calls a case: real, quaternion, ph n=4, slim real (ph n=4)."""
+    """What a figure calls a case: real, quaternion, ph n=4, slim real (ph n=4), the subject that has a twin."""
     if controlled is not None:
         return f"slim real ({variant(controlled)})"
     rank = f" rank={case.rank}" if case.rank else ""
-    return f"ph n={case.n}{rank}" if case.algebra == "ph" else case.algebra
+    over = f"ph n={case.n}{rank}" if case.algebra == "ph" else case.algebra
+    if not case.twin:
+        return over
+    options = [f"{key}={value}" for key, value in case.options]
+    return " ".join([case.subject, *options, *([] if case.algebra == "none" else [over])])
 
 
 def _row(
@@ -205,7 +210,8 @@ def _timed(
         per_process = [statistics.median(f.result["seconds"]) for f in own]
         return _interval_row(log_interval(per_process), own)
     if baseline_id is None:
-        return {"status": "unsupported", "reason": "the group has no baseline: add algebra 'real' to the axes"}
+        beside = f"subject {case.twin!r} with " if case.twin else ""
+        return {"status": "unsupported", "reason": f"the group has no baseline: add {beside}algebra 'real'"}
     if wrong := _wrong(findings.get((baseline_id, "static"), [])):
         return {"status": "wrong", "reason": f"the baseline: {wrong}"}
     if case.id == baseline_id:

@@ -15,6 +15,8 @@ from typing import Any, Protocol
 
 import psutil
 
+from phnn.registry import origin
+
 from . import env, protocol
 from .case import Planned, Task, tasks
 from .launch.local import Worker
@@ -64,7 +66,7 @@ class _Runner:
     progress: Progress
     measure: Callable[[str, protocol.Request], protocol.Reply]
     stop: Callable[[], None]
-    identity: dict[str, Any]
+    identity: Callable[[Task], dict[str, Any]]
     data_root: str | None
 
     def line_of(self, task: Task) -> tuple[Task, dict[str, Any]]:
@@ -74,7 +76,7 @@ class _Runner:
         self.progress.begin(task)
         reply = self.measure(task.id, request)
         return task, {
-            **self.identity,
+            **self.identity(task),
             "task_id": task.id,
             "chunk_id": task.chunk_id,
             "kind": task.kind,
@@ -133,17 +135,21 @@ def run(
     A task is done if a line with the same task, env, code and protocol holds results that are all ok or wrong;
     failures are measured again.
     """
-    identity = {
-        "env_id": env.env_id(sweep.device),
-        "code_rev": env.code_rev(),
-        "protocol_version": protocol.VERSION,
-    }
+    identifier = env.env_id(sweep.device)
+
+    def identity(task: Task) -> dict[str, Any]:
+        return {
+            "env_id": identifier,
+            "code_rev": env.code_rev(_plugins(task)),
+            "protocol_version": protocol.VERSION,
+        }
+
     store.add_plan(plan_lines(planned))
     settings = sweep.protocol.model_dump(include={"precision", "budget", "min_block"})
     kinds = {name: metric.task for name, metric in METRICS.items()}
     wanted = tasks(planned, sweep.protocol.processes, kinds, settings)
-    finished = {line["task_id"] for line in store.tasks() if _is_done(line, identity)}
-    left = [task for task in wanted if task.id not in finished]
+    finished = {(line["task_id"], *_identity_of(line)) for line in store.tasks() if _is_sound(line)}
+    left = [task for task in wanted if (task.id, *_identity_of(identity(task))) not in finished]
     progress.start(len(wanted), len(wanted) - len(left))
     root = str(data_root.resolve()) if data_root else None
     worker = Worker(store.folder / "logs")
@@ -151,11 +157,24 @@ def run(
     # a GPU serves one process at a time, whatever is measured; elsewhere each may need a few GiB
     free = psutil.virtual_memory().available // _WORKER_MEMORY
     workers = max(1, min(env.identity("cpu")["cores"], free)) if sweep.device == "cpu" else 1
-    failed = runner.side_by_side([task for task in left if task.kind != "timing"], workers)
-    failed += runner.one_by_one([task for task in left if task.kind == "timing"])
+    try:
+        failed = runner.side_by_side([task for task in left if task.kind != "timing"], workers)
+        worker.stop()  # nothing else runs beside what is timed
+        failed += runner.one_by_one([task for task in left if task.kind == "timing"])
+    finally:
+        worker.stop()
     return Summary(measured=len(left), resumed=len(wanted) - len(left), failed=failed)
 
 
-def _is_done(line: Mapping[str, Any], identity: Mapping[str, Any]) -> bool:
-    same = all(line[key] == value for key, value in identity.items())
-    return same and all(result["status"] in ("ok", "wrong") for result in line["results"])
+def _plugins(task: Task) -> tuple[str, ...]:
+    """The top modules of other packages that a task measures: their code is part of what makes its results."""
+    modules = {origin(case.subject).module for case in task.cases}
+    return tuple(sorted(modules - {"phnn"}))
+
+
+def _identity_of(line: Mapping[str, Any]) -> tuple[Any, ...]:
+    return line["env_id"], line["code_rev"], line["protocol_version"]
+
+
+def _is_sound(line: Mapping[str, Any]) -> bool:
+    return all(result["status"] in ("ok", "wrong") for result in line["results"])

@@ -49,14 +49,16 @@ def build_module(case: Case, device: str, controlled: Case | None = None) -> nn.
     if case.control != "none":
         assert controlled is not None, f"{case.name} needs the case that it controls"
         case = replace(case, shape=_with(case, width_scale=slim_scale(controlled)))
-    arguments: dict[str, Any] = {"algebra": case.algebra, "device": device, "dtype": getattr(torch, case.dtype)}
+    arguments: dict[str, Any] = {"device": device, "dtype": getattr(torch, case.dtype)}
+    if case.algebra != "none":
+        arguments["algebra"] = case.algebra
     if case.algebra == "ph":
         arguments["n"] = case.n
     if case.rank:
         arguments["rank"] = case.rank
     if case.path not in ("none", "tuned"):
         arguments["path"] = case.path
-    return find(case.subject).build(dict(case.shape), **arguments)
+    return find(case.subject).build(case.axes, **arguments)
 
 
 def build(case: Case, device: str, controlled: Case | None = None) -> Subject:
@@ -64,7 +66,7 @@ def build(case: Case, device: str, controlled: Case | None = None) -> Subject:
     torch.manual_seed(case.seed)
     layout = _MEMORY_FORMATS[case.memory_format]
     module = build_module(case, device, controlled).to(memory_format=layout)
-    inputs = find(case.subject).example_inputs(dict(case.shape), device=device, dtype=getattr(torch, case.dtype))
+    inputs = find(case.subject).example_inputs(case.axes, device=device, dtype=getattr(torch, case.dtype))
     if case.memory_format == "channels_last":
         inputs = tuple(x.to(memory_format=layout) for x in inputs)
     subject = Subject(case, module, inputs, phase_call(case, module, inputs))
@@ -156,7 +158,7 @@ def slim_scale(controlled: Case) -> float:
     target = count_params(build_module(controlled, "meta"))
 
     def params(scale: float) -> int:
-        real = replace(controlled, algebra="real", n=1, path="none", shape=_with(controlled, width_scale=scale))
+        real = replace(controlled.real_twin, shape=_with(controlled, width_scale=scale))
         return count_params(build_module(real, "meta"))
 
     low, high = 0.0, dict(controlled.shape)["width_scale"]

@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from phnn.algebras import algebra as find_algebra
 from phnn.algebras import near_matches
 from phnn.plan import PATHS
-from phnn.registry import Spec, find
+from phnn.rank import generic_rank
+from phnn.registry import Spec, find, origin
 from phnn.tolerances import dtypes
 
 from .case import Case, Planned
@@ -157,8 +158,12 @@ def _entry_cases(entry: Entry, spec: Spec, where: str, data: str | None) -> Iter
         )
     if trains and (unlike := set(axes.get("dtype", ["float32"])) - {"float32"}):
         raise UsageError(f"{where}.axes.dtype: training is in float32, not {unlike.pop()}")
-    if entry.controls and "width_scale" not in spec.shape:
-        raise UsageError(f"{where}.controls: {spec.name!r} has no width_scale, so it has no slim control")
+    if entry.controls and ("width_scale" not in spec.shape or (spec.algebras == () and not spec.twin)):
+        lacks = "width_scale" if "width_scale" not in spec.shape else "real twin"
+        raise UsageError(f"{where}.controls: {spec.name!r} has no {lacks}, so it has no slim control")
+    if taken := sorted({*_OTHER_AXES, *FACTOR_VALUES} & set(spec.shape)):
+        package = origin(spec.name).package
+        raise UsageError(f"{where}.subject: {spec.name!r} of {package} has an axis {taken[0]}, the name of a factor")
     if trains and data:
         axes["data"] = [data]
     metrics = frozenset(entry.metrics)
@@ -198,6 +203,8 @@ def _value_problem(name: str, value: Any, spec: Spec) -> str | None:
     if name in FACTOR_VALUES:
         allowed = FACTOR_VALUES[name]
         return None if value in allowed else f"{value!r} is none of {', '.join(allowed)}"
+    if name == "rank" and value == "generic":
+        return None
     if name in ("n", "rank", "threads", "seed"):
         least = 1 if name == "n" else 0
         return None if _whole(value) and value >= least else f"{value!r} is no whole number from {least} up"
@@ -209,8 +216,8 @@ def _value_problem(name: str, value: Any, spec: Spec) -> str | None:
     if isinstance(default, float):
         good = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < LARGEST
         return None if good else f"{value!r} is no positive number below {LARGEST}"
-    if name == "widths" or isinstance(default, str):
-        return None if isinstance(value, str) else f"{value!r} is not of the form '16-32-64'"
+    if isinstance(default, str) or name == "widths":
+        return None if isinstance(value, str) else f"{value!r} is no text, such as {default or '16-32-64'!r}"
     return None if _whole(value) and value >= 1 else f"{value!r} is no whole number from 1 up"
 
 
@@ -223,15 +230,15 @@ def _case(chosen: Mapping[str, Any], spec: Spec, entry: Entry, where: str, metri
     factors = {key: value for key, value in chosen.items() if key in FACTOR_VALUES or key in ("threads", "seed")}
     shape = {**spec.shape, **{key: value for key, value in chosen.items() if key in spec.shape}}
     shape |= {key: float(shape[key]) for key, default in spec.shape.items() if isinstance(default, float)}
-    name = chosen.get("algebra", "real")
+    name = chosen.get("algebra", "real") if spec.algebras != () else "real"
     n = chosen.get("n")
     if name == "ph" and n is None:
         raise UsageError(f"{where}.axes: algebra 'ph' needs an axis n, for example n = [2, 4]")
     algebra = find_algebra(name, n if name == "ph" else None)
     if algebra.name == "real" or not spec.paths:
         factors["path"] = "none"
-    if algebra.learned and chosen.get("rank"):
-        factors["rank"] = chosen["rank"]
+    if algebra.learned and (rank := chosen.get("rank")):
+        factors["rank"] = generic_rank(algebra.n) if rank == "generic" else rank
     recipe: tuple[tuple[str, Any], ...] = ()
     if data := factors.get("data"):
         recipe = tuple(sorted((entry.recipe or Recipe()).model_dump().items()))
@@ -242,8 +249,19 @@ def _case(chosen: Mapping[str, Any], spec: Spec, entry: Entry, where: str, metri
         factors.pop("seed", None)
     if len(spec.input_shape(shape)) != 4:
         factors.pop("memory_format", None)
-    case = Case(spec.name, spec.kind, algebra.name, algebra.n, tuple(sorted(shape.items())), recipe=recipe, **factors)
+    name = "none" if spec.algebras == () else algebra.name
+    case = Case(spec.name, spec.kind, name, algebra.n, recipe=recipe, **_beside(spec, shape), **factors)
     return Planned(case, metrics, skipped=_unfit(case, spec) or spec.constraints(algebra, shape))
+
+
+def _beside(spec: Spec, shape: Mapping[str, Any]) -> dict[str, Any]:
+    """The shape as factors: what a subject has and its twin has not is apart, or they would share no group."""
+    shared = set(find(spec.twin).shape if spec.twin else shape)
+    return {
+        "shape": tuple(sorted((key, value) for key, value in shape.items() if key in shared)),
+        "options": tuple(sorted((key, value) for key, value in shape.items() if key not in shared)),
+        "twin": spec.twin,
+    }
 
 
 def _unfit(case: Case, spec: Spec) -> str | None:
@@ -295,7 +313,7 @@ def _parse_filter(text: str) -> tuple[str, list[str]]:
 
 
 def _canonical(name: str) -> str:
-    if name == "ph":
+    if name in ("ph", "none"):
         return name
     try:
         return find_algebra(name).name
@@ -304,7 +322,7 @@ def _canonical(name: str) -> str:
 
 
 def _flat(case: Case) -> dict[str, Any]:
-    return {**case.factors, **dict(case.shape)}
+    return {**case.factors, **case.axes}
 
 
 def own_sweeps() -> list[Path]:

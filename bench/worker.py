@@ -115,6 +115,8 @@ def _static_case(case: Case, request: Request) -> Result:
         result.values["params"] = params.params(subject.module)
     if wanted & {"weight_bytes"}:
         result.values["weight_bytes"] = params.weight_bytes(subject.module)
+    if wanted & {"file_bytes"}:
+        result.values["file_bytes"] = params.file_bytes(subject.module)
     _counts(result, subject, wanted)
     if "macs_fvcore" in wanted:
         _fvcore(result, subject)
@@ -135,11 +137,24 @@ def _counts(result: Result, subject: Subject, wanted: set[str]) -> None:
     if wanted & {"macs", "macs_dense", "macs_weight_build"}:
         cost = flops.costs(subject)
         counted = {"macs": cost.macs, "macs_dense": cost.macs_dense, "macs_weight_build": cost.macs_weight_build}
+        if flops.is_strange(subject.case):
+            _strange_counts(result, subject, counted)
         result.values |= {name: value for name, value in counted.items() if name in wanted}
     if "flops_torch" in wanted:
         value, uncounted = flops.flops_torch(subject)
         result.values["flops_torch"] = value
         result.details["flops_torch_uncounted"] = uncounted
+
+
+def _strange_counts(result: Result, subject: Subject, counted: dict[str, int]) -> None:
+    """Another package's subject: its twin knows what the real form takes, and what was not counted is said."""
+    case = subject.case
+    if case.twin:
+        counted["macs_dense"] = flops.costs(build(case.real_twin, "cpu")).macs
+    elif case.algebra == "none":
+        del counted["macs_dense"]
+        result.unsupported["macs_dense"] = f"{case.subject} names no twin, so it has no real form"
+    result.details["macs_uncounted"] = flops.uncounted(subject)
 
 
 def _fvcore(result: Result, subject: Subject) -> None:
@@ -196,7 +211,7 @@ def _training_case(case: Case, request: Request) -> Result:
     )
 
 
-def _follow_parent() -> None:
+def follow_parent() -> None:
     """End with the parent: it keeps our standard input open for as long as it lives."""
     os.read(0, 1)  # not sys.stdin: a thread that holds its lock would trouble the interpreter's end
     os._exit(1)
@@ -204,5 +219,5 @@ def _follow_parent() -> None:
 
 if __name__ == "__main__":
     request_line = sys.stdin.readline()
-    threading.Thread(target=_follow_parent, daemon=True).start()
+    threading.Thread(target=follow_parent, daemon=True).start()
     main(request_line, Path(sys.argv[1]))

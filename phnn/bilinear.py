@@ -8,6 +8,7 @@ Pure functions of tensors; nothing here caches, chooses or searches.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -18,10 +19,16 @@ from .mixing import TORCH, Mixing, by_pixel
 GroupedOperator = Callable[[Tensor, Tensor, int], Tensor]
 
 
+def full_precision(device_type: str) -> AbstractContextManager[object]:
+    """A context without autocast, for what must not be rounded on the way."""
+    # the meta device computes nothing and knows no autocast
+    return nullcontext() if device_type == "meta" else torch.autocast(device_type, enabled=False)
+
+
 def transformed_filters(a: Tensor, F: Tensor) -> Tensor:
     """G_r = sum_i a[r, i] F_i, of shape (R, *F.shape[1:]). a: (R, n); F: (n, out/n, in/(n groups), *kernel)."""
     # autocast would round the factors before they are multiplied; the real layer rounds its weight but once
-    with torch.autocast(F.device.type, enabled=False):
+    with full_precision(F.device.type):
         return (a @ F.flatten(1)).unflatten(1, F.shape[1:])
 
 

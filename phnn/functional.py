@@ -12,13 +12,11 @@ needs the factors (a, b, c) of A, from ``phnn.rank``. Nothing here caches, choos
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 
-import torch
 from torch import Tensor
 from torch.nn import functional as nnf
 
-from .bilinear import GroupedOperator, bilinear_conv, bilinear_linear, transformed_filters
+from .bilinear import GroupedOperator, bilinear_conv, bilinear_linear, full_precision, transformed_filters
 from .factored import factored_conv, factored_linear
 from .plan import PATHS
 
@@ -43,12 +41,6 @@ def ph_weight(A: Tensor, F: Tensor, *, groups: int = 1, path: str = "dense") -> 
         if path == "kron":
             return _weight_by_kron(A, F, groups)
     raise ValueError(f"path {path!r} builds no weight: choose one of {', '.join(BUILDS_W)}")
-
-
-def full_precision(device_type: str) -> AbstractContextManager[object]:
-    """A context without autocast, for what must not be rounded on the way."""
-    # the meta device computes nothing and knows no autocast
-    return nullcontext() if device_type == "meta" else torch.autocast(device_type, enabled=False)
 
 
 def _weight_by_product(A: Tensor, F: Tensor, groups: int) -> Tensor:

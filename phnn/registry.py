@@ -75,9 +75,10 @@ class Spec:
     input_shape: shape → the shape of the input tensor;
     constraints: (algebra, shape) → why this combination cannot be built, or None;
     repeats: how many arguments of ``forward`` the input fills (3: query, key and value of self-attention);
-    algebras: the only ones that it is defined for (None: any);
+    algebras: the only ones that it is defined for (None: any; empty: it takes neither algebra nor n);
     paths: the contraction paths that it can run along, none if it takes no ``path``; ranked: whether it takes
     ``rank``; placed: whether it takes device and dtype;
+    twin: the registered layer or model beside which it is measured: its baseline is the real twin of the same shape;
     info: one line for people; source: where the architecture was published;
     hypercomplex: which layers are over the algebra; real: which stay real;
     options: the keywords of ``target`` that tell one net from another; those with a shape axis have its default.
@@ -97,6 +98,7 @@ class Spec:
     paths: tuple[str, ...] = PATHS
     ranked: bool = False
     placed: bool = True
+    twin: str = ""
     keywords: Mapping[str, Any] = field(default_factory=dict)
     hypercomplex: str = ""
     real: str = ""
@@ -104,6 +106,8 @@ class Spec:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", MappingProxyType(dict(self.shape)))
+        if self.algebras == ():  # a path is a way to contract with the rule of an algebra
+            object.__setattr__(self, "paths", ())
 
     def words(self, axis: str) -> tuple[str, ...]:
         """The words that a shape axis may be; none if it is no choice of words."""
@@ -120,9 +124,11 @@ class Spec:
 
         Raises ValueError with the constraint's reason where there is one.
         """
-        if reason := self.constraints(find_algebra(kwargs.get("algebra", "ph"), kwargs.get("n")), shape):
+        given = ("real", None) if self.algebras == () else (kwargs.get("algebra", "ph"), kwargs.get("n"))
+        if reason := self.constraints(find_algebra(*given), shape):
             raise ValueError(f"{self.name}: {reason}")
         dropped = {"path"} if not self.paths else set()
+        dropped |= {"algebra", "n"} if self.algebras == () else set()
         dropped |= {"device", "dtype"} if not self.placed else set()
         kwargs = {name: value for name, value in kwargs.items() if name not in dropped}
         return self.create(**self.arguments(shape), **kwargs)
@@ -134,28 +140,69 @@ class Spec:
         return (torch.randn(self.input_shape(shape), device=device, dtype=dtype),) * self.repeats
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where a Spec comes from: its package in words, and the top module of its code."""
+
+    package: str
+    module: str
+
+
 _SPECS: dict[tuple[str, str], Spec] = {}
 _OWN = ("phnn.layers._specs", "phnn.models._published", "phnn.models._small")
+_ORIGINS: dict[str, Origin] = {}
+_left_out: list[str] | None = None  # plug-ins that could not be had, and why; None before any was looked for
 
 
-def register(spec: Spec) -> Spec:
-    """Add a Spec; a name that is taken is a ValueError."""
+def register(spec: Spec, origin: Origin | None = None) -> Spec:
+    """Add a Spec; a ValueError for a name that is taken, and for a twin that it cannot be measured beside.
+
+    origin: where it comes from, as far as its target does not tell.
+    """
+    module = spec.target.partition(":")[0].partition(".")[0]
+    origin = origin or Origin(module, module)
     if spec.kind not in ("layer", "model"):
         raise ValueError(f"{spec.name!r}: kind is 'layer' or 'model', not {spec.kind!r}")
-    if any(name == spec.name for _, name in _SPECS):
-        raise ValueError(f"a layer or model called {spec.name!r} is registered already")
+    if taken := _ORIGINS.get(spec.name):
+        raise ValueError(
+            f"a layer or model called {spec.name!r} is registered already, by {taken.package}: "
+            f"{origin.package} must choose another name"
+        )
+    if spec.twin:
+        _check_twin(spec)
     _SPECS[spec.kind, spec.name] = spec
+    _ORIGINS[spec.name] = origin
     return spec
 
 
-def _load_own() -> None:
+def _check_twin(spec: Spec) -> None:
+    twin = _SPECS.get((spec.kind, spec.twin))
+    if twin is None:
+        raise ValueError(f"its twin {spec.twin!r} is no registered {spec.kind}")
+    if absent := [axis for axis in twin.shape if axis not in spec.shape]:
+        raise ValueError(f"its shape lacks {', '.join(absent)}, which its twin {spec.twin!r} has")
+
+
+def _load_all() -> None:
+    """Our own Specs, then those of other packages: a name that we have is ours."""
+    global _left_out
     for module in _OWN:
         importlib.import_module(module)
+    if _left_out is None:
+        _left_out = []  # a plug-in that asks the registry while it is loaded finds what there is so far
+        from .plugins import load
+
+        _left_out = load()
+
+
+def origin(name: str) -> Origin:
+    """Where the layer or model called ``name`` comes from; a ValueError for an unknown name."""
+    return _ORIGINS[find(name).name]
 
 
 def specs(kind: str | None = None, pattern: str = "*") -> list[Spec]:
     """All Specs of a kind whose name matches a shell pattern, in order of registration."""
-    _load_own()
+    _load_all()
     return [s for s in _SPECS.values() if kind in (None, s.kind) and fnmatch.fnmatchcase(s.name, pattern)]
 
 
@@ -163,7 +210,8 @@ def find(name: str, kind: str | None = None) -> Spec:
     """The Spec called ``name``; a ValueError with near matches if there is none."""
     known = {spec.name: spec for spec in specs(kind)}
     if name not in known:
-        raise ValueError(f"unknown {kind or 'subject'} {name!r}{near_matches(name, list(known))}")
+        left_out = "".join(f" ({problem})" for problem in _left_out or ())
+        raise ValueError(f"unknown {kind or 'subject'} {name!r}{near_matches(name, list(known))}{left_out}")
     return known[name]
 
 

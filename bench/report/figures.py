@@ -6,6 +6,7 @@ import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
@@ -30,6 +31,9 @@ def _rows(df: pd.DataFrame, metric: str) -> pd.DataFrame:
     for column in ("value", "lo", "hi"):
         rows[column] = rows[column].astype(float)
     rows["look"] = rows["algebra"].where(rows["control"] == "none", "slim real")
+    beside = rows["twin"] != ""
+    rows["look"] = rows["look"].mask(rows["algebra"] == "none", rows["subject"])
+    rows["subject"] = rows["subject"].mask(beside, rows["twin"])
     rows["path"] = rows["path"].replace({"none": "auto"})
     return rows
 
@@ -87,10 +91,13 @@ def _log_values(axis: Axes, unit: str) -> None:
     axis.yaxis.set_major_formatter(EngFormatter(unit))
 
 
+# as many as there are dimensions of a learned rule in one figure
+_DASHES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (8, 2)), (0, (5, 1, 1, 1, 1, 1)), (0, (1, 4)))
+
+
 def _lines(axis: Axes, own: pd.DataFrame, x: str, hue: str) -> None:
     """A line with error bars for each variant, in the looks of its algebra; intervals stand side by side."""
     colours, markers = style.looks(list(own["look"].unique()))
-    dashes = ["-", "--", ":", "-."]
     seen: dict[str, int] = {}
     groups = list(own.groupby(hue, sort=False))
     for index, (name, points) in enumerate(groups):
@@ -101,8 +108,8 @@ def _lines(axis: Axes, own: pd.DataFrame, x: str, hue: str) -> None:
         aside = 2 ** (0.05 * (index - (len(groups) - 1) / 2)) if points["lo"].notna().any() else 1.0
         axis.errorbar(
             points[x].astype(float) * aside, points["value"], yerr=[below.fillna(0), above.fillna(0)],
-            label=str(name), color=colours[look], marker=markers[look], linestyle=dashes[nth % 4], capsize=2,
-            elinewidth=0.7,
+            label=str(name), color=colours[look], marker=markers[look], linestyle=_DASHES[nth % len(_DASHES)],
+            capsize=2, elinewidth=0.7,
         )  # fmt: skip
 
 
@@ -239,14 +246,28 @@ def write(df: pd.DataFrame, folder: Path) -> list[Path]:
     style.apply()
     written = []
     for name, draw in FIGURES.items():
-        figure = draw(df)
-        if figure is None:
-            continue
-        for suffix in (".pdf", ".png"):
-            path = folder / f"{name}{suffix}"
-            # no date in the file: the same table gives the same bytes
-            metadata = {"CreationDate": None} if suffix == ".pdf" else None
-            write_whole(path, functools.partial(figure.savefig, metadata=metadata))
-            written.append(path)
-        plt.close(figure)
+        for title, figure in _pages(name, draw, df):
+            for suffix in (".pdf", ".png"):
+                path = folder / f"{title}{suffix}"
+                # no date in the file: the same table gives the same bytes
+                metadata = {"CreationDate": None} if suffix == ".pdf" else None
+                write_whole(path, functools.partial(figure.savefig, metadata=metadata))
+                written.append(path)
+            plt.close(figure)
     return written
+
+
+_MOST_PANELS = 8  # on a page
+
+
+def _pages(name: str, draw: Callable[[pd.DataFrame], Figure | None], df: pd.DataFrame) -> list[tuple[str, Figure]]:
+    """The figure with its name; what does not fit on a page, one figure a subject."""
+    figure = draw(df)
+    if figure is None:
+        return []
+    if sum(axis.get_visible() for axis in figure.axes) <= _MOST_PANELS:
+        return [(name, figure)]
+    plt.close(figure)
+    subject = df["twin"].where(df["twin"] != "", df["subject"])
+    drawn = [(f"{name}_{only}", draw(df[subject == only])) for only in subject.unique()]
+    return [(title, figure) for title, figure in drawn if figure is not None]

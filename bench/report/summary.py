@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -18,16 +19,23 @@ _FACTORS = ("batch", "channels", "out_channels", "size", "kernel_size", "width_s
 def summary(df: pd.DataFrame) -> str:
     """A section for each subject and phase, one for each data set, and what was not measured with the reason."""
     ok = df[df["status"] == "ok"]
+    ok = ok.assign(subject=ok["twin"].where(ok["twin"] != "", ok["subject"]))  # what is compared is shown together
     parts = []
     for (subject, phase), rows in ok[ok["data"] == "none"].groupby(["subject", "phase"], sort=False):
         parts.append(f"### {subject}, {phase}\n\n{_measured(rows)}")
     for (subject, data), rows in ok[ok["data"] != "none"].groupby(["subject", "data"], sort=False):
         parts.append(f"### {subject} on {data}\n\n{_trained(rows)}")
-    bad = df[df["status"] != "ok"].drop_duplicates(["case_id", "status", "reason"])
-    if len(bad):
-        lines = [f"- `{r.subject}` {r.variant}, {r.shape}: **{r.status}** ({r.reason})" for r in bad.itertuples()]
-        parts.append("### Not measured\n\n" + "\n".join(lines))
+    lines = [line for _, rows in df[df["status"] != "ok"].groupby("subject", sort=False) for line in _failed(rows)]
+    if lines:
+        parts.append("### Not measured\n\n" + "\n".join(dict.fromkeys(lines)))
     return "\n\n".join(parts) + "\n"
+
+
+def _failed(rows: pd.DataFrame) -> list[str]:
+    """What was not measured of one subject, by variant and by the axes in which its failures differ."""
+    told: list[dict[Any, Any]] = rows.assign(shape=_differing(rows["shape"])).to_dict("records")
+    named = [", ".join(filter(None, (r["variant"], r["shape"]))) for r in told]
+    return [f"- `{r['subject']}` {of}: **{r['status']}** ({r['reason']})" for of, r in zip(named, told, strict=True)]
 
 
 def varying(rows: pd.DataFrame, but: Sequence[str] = ()) -> list[str]:
@@ -41,7 +49,7 @@ def varying(rows: pd.DataFrame, but: Sequence[str] = ()) -> list[str]:
 def _measured(rows: pd.DataFrame) -> str:
     keys = varying(rows)
     index = [key for key in keys if key != "path"] + ["variant"] + (["path"] if "path" in keys else [])
-    rows = rows.assign(text=[_value(row) for row in rows.itertuples()])
+    rows = rows.assign(text=[_value(row) for row in rows.itertuples()], shape=_differing(rows["shape"]))
     metrics = list(rows["metric"].unique())
     lines = []
     for values, own in rows.groupby(index, sort=False, dropna=False):
@@ -50,7 +58,15 @@ def _measured(rows: pd.DataFrame) -> str:
         lines.append(dict(zip(index, values, strict=True)) | {m: cells.get(m, "") for m in metrics})
     table = pd.DataFrame(lines)
     order = [key for key in index if key not in ("variant", "path", "shape", "recipe")]
-    return _markdown(table.sort_values(order, kind="stable") if order else table)
+    return markdown(table.sort_values(order, kind="stable") if order else table)
+
+
+def _differing(shapes: pd.Series[str]) -> list[str]:
+    """Of each shape, the axes in which they differ."""
+    axes = [json.loads(shape) for shape in shapes]
+    names = sorted({name for own in axes for name in own})
+    told = [name for name in names if len({json.dumps(own.get(name)) for own in axes}) > 1]
+    return [", ".join(f"{name}={own[name]}" for name in told if own.get(name) is not None) for own in axes]
 
 
 def _trained(rows: pd.DataFrame) -> str:
@@ -65,7 +81,7 @@ def _trained(rows: pd.DataFrame) -> str:
     for values, own in rows.groupby(index, sort=False, dropna=False):
         line = dict(zip(index, values, strict=True))
         params = own[own["metric"] == "params"]["value"].astype(float)
-        line["params"] = _text(params.iloc[0], "1") if len(params) else ""
+        line["params"] = readable(params.iloc[0], "1") if len(params) else ""
         mine = own[own["metric"] == "accuracy"]
         if len(mine):
             found = mean_interval(mine["value"].astype(float).tolist())
@@ -77,7 +93,7 @@ def _trained(rows: pd.DataFrame) -> str:
             line["- real (points)"] = _difference(mine[others], real)
             line["- slim real (points)"] = _difference(mine, slim)
         lines.append(line)
-    return _markdown(pd.DataFrame(lines).fillna(""))
+    return markdown(pd.DataFrame(lines).fillna(""))
 
 
 def _difference(mine: pd.DataFrame, control: Sequence[float | None]) -> str:
@@ -88,7 +104,7 @@ def _difference(mine: pd.DataFrame, control: Sequence[float | None]) -> str:
     return f"{plus_minus(100 * interval.value, 50 * (interval.hi - interval.lo))} (p = {p:.2g})"
 
 
-def _markdown(df: pd.DataFrame) -> str:
+def markdown(df: pd.DataFrame) -> str:
     head = "| " + " | ".join(str(c).replace("_", " ") for c in df.columns) + " |"
     rule = "|" + "---|" * len(df.columns)
     body = ["| " + " | ".join(str(value) for value in row) + " |" for row in df.itertuples(index=False)]
@@ -98,14 +114,14 @@ def _markdown(df: pd.DataFrame) -> str:
 def _value(row: Any) -> str:
     if row.metric == "latency_ratio" and row.hi > row.lo:
         return plus_minus(float(row.value), float(row.hi - row.lo) / 2)
-    return _text(row.value, row.unit)
+    return readable(row.value, row.unit)
 
 
 _SCALES = {"s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs")), "B": ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))}
 _COUNTS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
-def _text(value: Any, unit: str) -> str:
+def readable(value: Any, unit: str) -> str:
     number = float(value)
     if unit in _SCALES:
         scale, name = next((s for s in _SCALES[unit] if number >= s[0]), _SCALES[unit][-1])

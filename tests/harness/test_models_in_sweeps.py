@@ -48,7 +48,7 @@ def test_widths_that_n_does_not_divide_are_skipped_with_those_that_fit():
         ("resnet18", {"stem": ["cifar", 3]}, r"axes.stem: 3 is none of cifar, imagenet"),
         ("resnet18", {"conv_bias": "yes"}, r"axes.conv_bias: 'yes' is neither true nor false"),
         ("seldnet", {"form": "big"}, r"axes.form: 'big' is none of vanilla, augmented, full"),
-        ("vgg16_bn", {"head": 512}, r"axes.head: 512 is not of the form '16-32-64'"),
+        ("vgg16_bn", {"head": 512}, r"axes.head: 512 is no text, such as '512-512'"),
         ("seldnet", {"stem": "cifar"}, r"'seldnet' has no such axis"),
     ],
 )

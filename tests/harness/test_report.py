@@ -6,7 +6,7 @@ from matplotlib import pyplot as plt
 from bench import sweep
 from bench.records import COLUMNS, derive
 from bench.report import figures, style, table
-from bench.report.summary import _text, plus_minus, summary
+from bench.report.summary import plus_minus, readable, summary
 from bench.run import plan_lines
 
 IDENTITY = {"env_id": "e", "code_rev": "c", "protocol_version": 1, "started": "2026-01-01T00:00:00+00:00"}
@@ -149,7 +149,7 @@ def test_the_summary_has_a_row_for_each_variant_and_names_failures(quick):
      (1_500_000, "MAC", "1.5 M"), (0, "MAC", "0"), (2e-7, "1", "2.0e-07"), (0.5, "1", "0.5")],
 )  # fmt: skip
 def test_numbers_are_written_for_people(value, unit, text):
-    assert _text(value, unit) == text
+    assert readable(value, unit) == text
 
 
 @pytest.mark.parametrize(
@@ -228,3 +228,52 @@ def test_accuracies_are_compared_seed_by_seed(tmp_path):
     df.loc[worse, "value"] = df.loc[worse, "value"] - 0.005
     (row,) = [line for line in summary(df).splitlines() if line.startswith("| ph n=2")]
     assert row.count("-0.500 ± 0.000 (p = ") == 2, "against the real net, and against its slim control"
+
+
+NETS = """[[cases]]
+subject = "resnet8"
+metrics = ["params"]
+[cases.axes]
+algebra = ["real", "ph"]
+n = 2
+num_classes = [10, 20]
+width_scale = 1
+"""
+
+
+def test_shapes_are_told_apart_by_the_axes_in_which_they_differ(tmp_path):
+    lines = [line for line in summary(expanded(tmp_path, NETS)).splitlines() if line.startswith("| ")]
+    assert lines[0].startswith("| shape | variant |")
+    assert sorted(line.split(" | ")[0] for line in lines[1:]) == ["| num_classes=10"] * 2 + ["| num_classes=20"] * 2
+
+
+MANY = """[[cases]]
+subject = ["linear", "conv1d", "conv2d"]
+metrics = ["params", "latency", "latency_ratio"]
+[cases.axes]
+algebra = ["real", "quaternion", "ph"]
+n = [2, 4]
+channels = [8, 16]
+batch = [1, 2]
+"""
+
+
+def test_what_does_not_fit_on_a_page_is_a_figure_a_subject(tmp_path):
+    written = figures.write(expanded(tmp_path, MANY), tmp_path / "figures")
+    names = {p.stem for p in written if p.stem.startswith("latency_against_channels")}
+    assert names == {f"latency_against_channels_{subject}" for subject in ("linear", "conv1d", "conv2d")}
+    assert "latency_against_n" in {p.stem for p in written}, "six panels fit on a page"
+
+
+def test_the_own_sweep_of_layers_is_drawn_on_pages(tmp_path):
+    """Fourteen variants of a group: every learned rule has a line of its own looks."""
+    loaded = sweep.load(next(p for p in sweep.own_sweeps() if p.stem == "layers"))
+    planned = [p for p in sweep.expand(loaded) if p.case.subject == "conv2d"]
+    df = table.frame(derive(plan_lines(planned), finished(planned)))
+    style.apply()
+    figure = figures.FIGURES["latency_against_channels"](df)
+    axis = next(a for a in figure.axes if a.get_visible())
+    lines = [bars.lines[0] for bars in axis.containers]
+    looks = {(line.get_color(), line.get_marker(), str(line._unscaled_dash_pattern)) for line in lines}
+    assert len(looks) == len(lines) == 14
+    plt.close(figure)

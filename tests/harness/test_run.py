@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -178,6 +179,78 @@ def test_a_process_that_dies_is_a_row_with_the_signal(planned, tmp_path, monkeyp
 def test_a_process_that_hangs_is_killed_and_reported(planned, tmp_path):
     (result,) = Worker(tmp_path).measure("t", request(planned[:1], timeout=0.2)).results
     assert (result.status, result.reason) == ("timeout", f"no result after 0.2 s; see {tmp_path / 't.log'}")
+
+
+@pytest.fixture
+def stopped():
+    """Workers that are stopped when the test ends."""
+    with contextlib.ExitStack() as stack:
+
+        def keep(worker):
+            stack.callback(worker.stop)
+            return worker
+
+        yield keep
+
+
+def test_static_tasks_share_an_import_and_nothing_else(planned, tmp_path, stopped):
+    """Each is measured by a process of its own, and finds to the byte what a fresh interpreter finds."""
+    worker = stopped(Worker(tmp_path))
+    metrics = ("params", "peak_bytes", "weight_bytes", "macs", "macs_weight_build", "numeric_error")
+    requests = [request([p], metrics=metrics) for p in planned[1:3]]
+    alone = [values_of(worker, "_run", asked, tmp_path) for asked in requests]
+    shared = [worker.measure("t", asked).results[0].values for asked in [*requests, *reversed(requests)]]
+    assert shared == alone + alone[::-1]
+    assert set(alone[0]) == set(metrics)
+    assert len(worker.running) == 1, "one process served them all"
+
+
+def test_tasks_side_by_side_have_a_forker_each(planned, tmp_path, stopped):
+    worker = stopped(Worker(tmp_path))
+    with ThreadPoolExecutor(2) as pool:
+        replies = list(pool.map(lambda i: worker.measure(f"t{i}", request([planned[i % 4]])), range(8)))
+    assert [r.results[0].case_id for r in replies] == [planned[i % 4].case.id for i in range(8)]
+    assert {r.results[0].status for r in replies} == {"ok"}
+    assert len(worker.running) == len(worker.idle) <= 2
+
+
+def test_a_static_task_that_is_killed_costs_itself_alone(planned, tmp_path, stopped):
+    worker = stopped(Worker(tmp_path))
+    worker.measure("first", request(planned[:1]))
+    (forker,) = (psutil.Process(process.pid) for process in worker.running)
+    heavy = request(planned[:1], metrics=("numeric_error",))
+    heavy.cases[0]["shape"] |= {"channels": 4096, "batch": 4096}
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(worker.measure, "heavy", heavy)
+        assert wait_until(forker.children)
+        forker.children()[0].kill()
+        (result,) = waiting.result().results
+    assert (result.status, "signal 9" in result.reason) == ("crashed", True), result
+    assert worker.measure("next", request(planned[1:2])).results[0].status == "ok"
+    assert {process.pid for process in worker.running} == {forker.pid}, "the forker serves on"
+
+
+def test_a_forker_that_is_killed_is_replaced_and_takes_its_process_along(planned, tmp_path, stopped):
+    worker = stopped(Worker(tmp_path))
+    worker.measure("first", request(planned[:1]))
+    (forker,) = (psutil.Process(process.pid) for process in worker.running)
+    heavy = request(planned[:1], metrics=("numeric_error",))
+    heavy.cases[0]["shape"] |= {"channels": 4096, "batch": 4096}
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(worker.measure, "heavy", heavy)
+        assert wait_until(forker.children)
+        (child,) = forker.children()
+        forker.kill()
+        (result,) = waiting.result().results
+    assert result.status == "crashed"
+    assert wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+    assert worker.measure("next", request(planned[1:2])).results[0].status == "ok"
+
+
+def values_of(worker, run, asked, folder):
+    """What one way of starting a process finds."""
+    assert getattr(worker, run)(asked, folder / "reply.json", folder / "alone.log") == 0
+    return Reply.model_validate_json((folder / "reply.json").read_text()).results[0].values
 
 
 SLOW = """

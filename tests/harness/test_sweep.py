@@ -192,6 +192,13 @@ def test_rank_is_a_factor_of_learned_rules_alone(edited):
     assert len({p.case.group_id for p in planned}) == 1
 
 
+def test_the_generic_rank_is_the_one_of_each_n(edited):
+    planned = expand(edited("batch = 2", 'batch = 2\nrank = "generic"'))
+    assert [(p.case.n, p.case.rank) for p in planned if p.case.algebra == "ph"] == [(2, 2), (4, 7)]
+    with pytest.raises(UsageError, match="rank: 'generous' is no whole number from 0 up"):
+        expand(edited('"generic"', '"generous"'))
+
+
 def test_a_path_that_a_subject_cannot_run_is_skipped_with_those_that_it_can(edited):
     planned = expand(edited('subject = "linear"', 'subject = "gru"').parent / "tiny.toml")
     assert all(p.skipped is None for p in planned)

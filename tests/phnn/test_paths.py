@@ -364,3 +364,15 @@ def test_a_user_made_algebra_is_searched_for_when_it_is_told_to_run_bilinear():
     x = torch.randn(4, 6)
     assert_right(layer, x, tolerance("float32", path="bilinear"))
     assert layer.path_built == "bilinear"
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_every_path_runs_on_the_meta_device(path):
+    """Shapes and counts of any size can be had without its numbers."""
+    for layer in (
+        phnn.PHConv2d(8, 8, 3, algebra="quaternion", path=path, device="meta"),
+        phnn.PHConv2d(8, 8, 3, n=4, rank=7, path=path, device="meta"),
+    ):
+        with torch.no_grad():
+            assert layer(torch.empty(2, 8, 9, 9, device="meta")).shape == (2, 8, 7, 7)
+        assert layer.path_built == path

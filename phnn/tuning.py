@@ -14,6 +14,7 @@ import copy
 import json
 import math
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from . import kernels
 from .layers._base import PHLayer
@@ -33,6 +35,7 @@ _CHANGE = 0.9  # another memory format than its neighbours' must win by what the
 _CHUNK_BYTES = 2 << 20  # mixed input of a chunk: about a core's second-level cache
 _ROUNDS = 5  # fewer may all be disturbed
 _RUN_OFF = 15  # rounds of the tuned model against the untuned one, the faster half of which decides
+_PHASES = ("infer", "train")
 _FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
@@ -50,14 +53,25 @@ class Tuning:
     seconds: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     model_seconds: Mapping[str, float] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        for name, value, known in (("phase", self.phase, _PHASES), ("memory_format", self.memory_format, _FORMATS)):
+            if value not in known:
+                raise ValueError(f"unknown {name} {value!r}: choose {' or '.join(known)}")
+
     def apply(self, model: nn.Module) -> nn.Module:
-        """Make the layers of ``model`` follow the plans, in place. A ValueError names layers that it lacks."""
+        """Make the layers of ``model`` follow the plans, in place. A ValueError names layers that it lacks.
+
+        Learned rules are decomposed for inference, as they are now: load the model's weights before. A warning where
+        plans ask for the mixing kernel and this machine cannot build it; torch's operators then take its place.
+        """
         layers = tunable_layers(model)
         if missing := sorted(set(self.plans) - set(layers)):
             raise ValueError(f"this tuning is of another model: no tunable layer {', '.join(missing)}")
         model.to(memory_format=_FORMATS[self.memory_format])
-        if any(plan.fused for plan in self.plans.values()):
-            kernels.build()
+        if any(plan.fused for plan in self.plans.values()) and (reason := kernels.build()):
+            warnings.warn(f"fused plans of this tuning mix with torch's operators: {reason}", stacklevel=2)
+        if self.phase == "infer":
+            _decompose({name: layers[name] for name, plan in self.plans.items() if plan.path == "bilinear"})
         for name, plan in self.plans.items():
             layers[name]._tuned[self.phase] = plan
         return model
@@ -76,11 +90,14 @@ class Tuning:
 
     @classmethod
     def load(cls, file: str | Path) -> Tuning:
-        """Read what ``save`` wrote; a ValueError for another version."""
-        text = json.loads(Path(file).read_text())
-        if (version := text.pop("version", None)) != _VERSION:
-            raise ValueError(f"{file}: tuning of version {version}, this is version {_VERSION}: tune again")
-        return cls(**{**text, "plans": {name: Plan(**plan) for name, plan in text["plans"].items()}})
+        """Read what ``save`` wrote; a ValueError for another version, and for what is no tuning."""
+        try:
+            text = json.loads(Path(file).read_text())
+            if (version := text.pop("version", None)) != _VERSION:
+                raise ValueError(f"tuning of version {version}, this is version {_VERSION}: tune again")
+            return cls(**{**text, "plans": {name: Plan(**plan) for name, plan in text["plans"].items()}})
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"{file} is no tuning that can be read: {error}") from error
 
     def __str__(self) -> str:
         """A line for each layer: the plan, its time, and its ratio to ``dense`` in the same format."""
@@ -103,9 +120,10 @@ def tune(
     ``infer`` (gradients off) or ``train`` (forward and backward); each has its own plans. seconds_per_plan: what to
     spend on each plan of a layer, at least five rounds. Learned rules are decomposed for inference. Layers with a
     path of their own are left alone. The model may end up in channels_last memory format, which changes no value.
+    Raises ValueError for an empty batch, for a model on the meta device, and for training without a parameter that
+    learns.
     """
-    if phase not in ("infer", "train"):
-        raise ValueError(f"unknown phase {phase!r}: choose infer or train")
+    _check(model, example_inputs, phase)
     layers = tunable_layers(model)
     if phase == "infer":
         _decompose(layers)
@@ -123,6 +141,17 @@ def tune(
     tuning = _fastest(model, example_inputs, phase, found, seconds_per_plan)
     tuning.apply(model)
     return tuning
+
+
+def _check(model: nn.Module, inputs: Sequence[Any], phase: str) -> None:
+    if phase not in _PHASES:
+        raise ValueError(f"unknown phase {phase!r}: choose {' or '.join(_PHASES)}")
+    if isinstance(inputs, Tensor):
+        raise TypeError("example_inputs are the model's positional arguments: a tuple (x,), not the tensor x")
+    if any(parameter.is_meta for parameter in model.parameters()):
+        raise ValueError("the model is on the meta device, where nothing takes time")
+    if phase == "train" and not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ValueError("no parameter of the model asks for a gradient: tune it with phase='infer'")
 
 
 def tunable_layers(model: nn.Module) -> dict[str, PHLayer]:
@@ -176,7 +205,7 @@ def _chunks(x: Tensor, growth: float) -> list[int]:
 
 def _decompose(layers: Mapping[str, PHLayer]) -> None:
     for layer in layers.values():
-        if layer.rank is None and layer.algebra.learned:
+        if layer.rank is None and layer.algebra.learned and not layer.decomposed:
             layer.decompose()
 
 
@@ -211,14 +240,17 @@ def _received(model: nn.Module, layers: Mapping[str, PHLayer], inputs: Sequence[
     """What each layer gets in one run of the model: the first call's input, formats kept."""
     seen: dict[str, Tensor] = {}
 
-    def note(name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-        def hook(_module: nn.Module, args: tuple[Any, ...]) -> None:
+    def note(name: str) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
+        def hook(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             if name not in seen:
-                seen[name] = args[0].detach().clone()
+                x = args[0] if args else kwargs["input"]
+                if not x.numel():
+                    raise ValueError(f"{name or 'the layer'} receives no numbers, {tuple(x.shape)}: nothing to time")
+                seen[name] = x.detach().clone()
 
         return hook
 
-    hooks = [layer.register_forward_pre_hook(note(name)) for name, layer in layers.items()]
+    hooks = [layer.register_forward_pre_hook(note(name), with_kwargs=True) for name, layer in layers.items()]
     try:
         with torch.no_grad():
             model(*inputs)
@@ -294,11 +326,12 @@ def _fastest(
     }
     options = {**dense, **found}
     calls = {name: _model_call(option.apply(copy.deepcopy(model)), inputs, phase) for name, option in options.items()}
-    samples = sample(calls, _until(10 * seconds_per_plan * len(calls)), warmup=1, sync=_sync(inputs[0]))
+    sync = _sync(next(model.parameters(), None))
+    samples = sample(calls, _until(10 * seconds_per_plan * len(calls)), warmup=1, sync=sync)
     seconds = {name: min(samples.seconds(name)) for name in options}
     name = min(seconds, key=lambda name: seconds[name] * (_MARGIN if name in found else 1))
     plain = min(dense, key=lambda name: seconds[name])
-    if name in found and not _beats(calls, name, plain, _sync(inputs[0])):
+    if name in found and not _beats(calls, name, plain, sync):
         name = plain
     # a dense model in the better format still has every layer's times to show
     best = options[name]
@@ -339,7 +372,8 @@ def _model_call(model: nn.Module, inputs: Sequence[Any], phase: str) -> Callable
     parameters = [p for p in model.parameters() if p.requires_grad]
 
     def train() -> Any:
-        y = model(*inputs)
-        return torch.autograd.grad(y if y.dim() == 0 else y.sum(), parameters, allow_unused=True)
+        outputs = [y for y in tree_leaves(model(*inputs)) if isinstance(y, Tensor) and y.requires_grad]
+        total = torch.stack([y.sum() for y in outputs]).sum()
+        return torch.autograd.grad(total, parameters, allow_unused=True)
 
     return train

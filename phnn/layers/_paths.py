@@ -119,6 +119,12 @@ class Paths(nn.Module):
         self.clear_cache()
         return found
 
+    @property
+    def decomposed(self) -> bool:
+        """Whether inference can run ``bilinear`` as the rule is now."""
+        with torch.no_grad():
+            return self._factors() is not None
+
     def _known_rank(self) -> int | None:
         return self.rank or (self._decomposition.rank if self._decomposition else None)
 

@@ -114,6 +114,79 @@ def test_a_tuning_is_saved_loaded_printed_and_applied(net, tmp_path):
     assert all(name in text for name in ("conv", "up", "head", "whole model"))
 
 
+def test_a_loaded_tuning_runs_as_tuned_where_nothing_was_decomposed_yet(favour, tmp_path):
+    """The process that tuned is not the one that predicts: it has the weights and the file."""
+    net, x = Net(n=4).eval(), torch.randn(3, 8, 6, 6)
+    favour("bilinear")
+    tune(net, (x,)).save(tmp_path / "tuning.json")
+    other = Net(n=4).eval()
+    other.load_state_dict(net.state_dict())
+    Tuning.load(tmp_path / "tuning.json").apply(other)
+    with torch.inference_mode():
+        torch.testing.assert_close(other(x), net(x), rtol=1e-4, atol=1e-5)
+    assert {layer.path_built for layer in tunable_layers(other).values()} == {"bilinear"}
+
+
+def test_a_tuning_for_a_kernel_that_cannot_be_built_warns_and_runs(monkeypatch):
+    monkeypatch.setattr("phnn.kernels.build", lambda: "no C++ compiler: g++ is not installed")
+    monkeypatch.setattr("phnn.layers._paths.kernel_at_hand", lambda: False)
+    layer, x = phnn.PHConv2d(8, 8, 3, algebra="quaternion").eval(), torch.randn(2, 8, 6, 6)
+    with torch.no_grad():
+        expected = layer(x)
+        with pytest.warns(UserWarning, match="no C\\+\\+ compiler"):
+            Tuning("infer", "contiguous", {"": Plan("bilinear", "contiguous", fused=True)}).apply(layer)
+        torch.testing.assert_close(layer(x), expected, rtol=1e-4, atol=1e-5)
+    assert layer.path_built == "bilinear"
+
+
+class Answers(nn.Module):
+    """A model that names its layers' arguments and returns more than a tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = phnn.PHLinear(8, 8, algebra="quaternion")
+
+    def forward(self, batch):
+        y = self.layer(input=batch["x"])
+        return {"y": y, "parts": (y.sum(), 3)}
+
+
+@pytest.mark.parametrize("phase", ["infer", "train"])
+def test_a_model_may_take_and_give_what_it_likes(phase):
+    assert set(tune(Answers(), ({"x": torch.randn(2, 8)},), phase=phase, seconds_per_plan=1e-4).plans) == {"layer"}
+
+
+@pytest.mark.parametrize(
+    ("make", "inputs", "options", "error"),
+    [
+        (lambda: phnn.PHConv2d(8, 8, 3, n=2), (torch.randn(0, 8, 5, 5),), {}, "receives no numbers"),
+        (lambda: phnn.PHLinear(8, 8, n=2, device="meta"), (torch.randn(2, 8),), {}, "meta device"),
+        (lambda: phnn.PHLinear(8, 8, n=2), torch.randn(2, 8), {}, "a tuple"),
+        (lambda: phnn.PHLinear(8, 8, n=2).requires_grad_(False), (torch.randn(2, 8),), {"phase": "train"}, "infer"),
+    ],
+    ids=["empty", "meta", "no tuple", "frozen"],
+)
+def test_what_cannot_be_timed_is_said(make, inputs, options, error):
+    with pytest.raises((ValueError, TypeError), match=error):
+        tune(make(), inputs, **options)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        '{"version": 1}',
+        '{"version": 1, "phase": "infer", "memory_format": "contiguous", "plans": {"a": {"path": "dense", "new": 1}}}',
+        '{"version": 1, "phase": "test", "memory_format": "contiguous", "plans": {}}',
+    ],
+)
+def test_a_file_that_is_no_tuning_is_named(text, tmp_path):
+    (tmp_path / "tuning.json").write_text(text)
+    with pytest.raises(ValueError, match="tuning.json is no tuning"):
+        Tuning.load(tmp_path / "tuning.json")
+
+
 def test_a_tuning_of_another_model_or_version_is_refused(tmp_path):
     with pytest.raises(ValueError, match="no tunable layer conv"):
         Tuning("infer", "contiguous", {"conv": Plan("dense")}).apply(phnn.PHLinear(4, 4, n=2))

@@ -113,7 +113,16 @@ def _excluded(module: nn.Module, chosen: Chosen) -> str | None:
     return next((f"excluded by {pattern!r}" for pattern in patterns), None)
 
 
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_HOOKS = (
+    "_forward_hooks",
+    "_forward_pre_hooks",
+    "_backward_hooks",
+    "_backward_pre_hooks",
+    "_state_dict_hooks",
+    "_state_dict_pre_hooks",
+    "_load_state_dict_pre_hooks",
+    "_load_state_dict_post_hooks",
+)
 
 
 def why_altered(module: nn.Module) -> str | None:
@@ -191,6 +200,18 @@ def _why_unfit(module: nn.Module, chosen: Chosen) -> str | None:
     if path not in ("auto", *twin.paths):
         return f"{twin.target.__name__} has no path {path!r}"
     return None
+
+
+def check_module(model: object) -> None:
+    """A TypeError for what is no module."""
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model is a torch.nn.Module, not {type(model).__name__}")
+
+
+def computed_tensors(model: nn.Module) -> dict[int, Any]:
+    """A memo for deepcopy, which refuses the results of computations (a weight of torch's old weight_norm)."""
+    values = [value for module in model.modules() for value in vars(module).values()]
+    return {id(t): t.detach().clone() for t in values if isinstance(t, Tensor) and not t.is_leaf}
 
 
 def names_of(model: nn.Module) -> dict[int, list[str]]:

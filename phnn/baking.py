@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ._conversion_layers import why_altered
+from ._conversion_layers import check_module, computed_tensors, why_altered
 from ._conversion_report import Conversion
 from ._twins import TWINS, quietly
 from .functional import regroup
@@ -53,7 +53,8 @@ def to_real(model: nn.Module) -> Any:
     Raises ValueError that names the module for the last two in training mode, for hooks and parametrizations on a
     layer, which would be lost, and for a hypercomplex layer that is not phnn's own, a subclass say.
     """
-    memo: dict[int, Any] = {}
+    check_module(model)
+    memo = computed_tensors(model)
     whole: list[str] = []
     for name, module in model.named_modules():
         if any(outer == "" or name.startswith(f"{outer}.") for outer in whole):
@@ -62,10 +63,10 @@ def to_real(model: nn.Module) -> Any:
         if bake is None and not isinstance(module, OverAlgebra):
             continue
         where = f"{name or 'the model'} ({type(module).__name__})"
-        if bake is None:
-            raise ValueError(f"{where} is none of phnn's own layers: replace it by one, or by torch's, before")
         if altered := why_altered(module):
             raise ValueError(f"{where} has {altered}, which would be lost: remove them before")
+        if bake is None:
+            raise ValueError(f"{where} is none of phnn's own layers: replace it by one, or by torch's, before")
         try:
             with torch.no_grad():
                 real = bake(module)

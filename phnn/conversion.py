@@ -16,9 +16,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ._conversion_layers import Chosen, Layer, check_patterns, layers_of, names_of, owners_of
+from ._conversion_layers import (
+    Chosen,
+    Layer,
+    check_module,
+    check_patterns,
+    computed_tensors,
+    layers_of,
+    names_of,
+    owners_of,
+)
 from ._conversion_report import Conversion, LayerChange
 from ._projection import Product, project_
 from ._twins import quietly
@@ -67,6 +76,7 @@ def convert(
     channel a group, stays real. Raises ValueError for a name that is unknown, a pattern that matches no layer, a lazy
     layer without widths, and, with ``project``, for weights on meta or not finite.
     """
+    check_module(model)
     found_algebra = _checked(algebra, n, init, first, last, path, rule, rule_init, rank)
     if hasattr(model, "conversion") and not isinstance(model.conversion, Conversion):
         raise ValueError(
@@ -82,7 +92,7 @@ def convert(
     else:
         reasons = _with_ends([layer.reason for layer in layers], layers, first, last)
     twins: dict[int, nn.Module] = {}
-    memo: dict[int, Any] = _computed_tensors(model)
+    memo = computed_tensors(model)
     changes = []
     for layer, reason in zip(layers, reasons, strict=True):
         old, error = layer.module, None
@@ -225,12 +235,6 @@ def _class_name(new: nn.Module) -> str:
 
 
 # -------------------------------------------------------------------------------------------------------- model
-
-
-def _computed_tensors(model: nn.Module) -> dict[int, Any]:
-    """A memo for deepcopy, which refuses the results of computations (a weight of torch's old weight_norm)."""
-    values = [value for module in model.modules() for value in vars(module).values()]
-    return {id(t): t.detach().clone() for t in values if isinstance(t, Tensor) and not t.is_leaf}
 
 
 def _without_nested_tensors(model: nn.Module) -> None:

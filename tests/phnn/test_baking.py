@@ -240,10 +240,21 @@ def test_hooks_and_parametrizations_are_not_lost_in_silence() -> None:
     layer.register_forward_hook(lambda *_: None)
     with pytest.raises(ValueError, match=r"the model \(PHLinear\) has hooks, which would be lost"):
         phnn.to_real(layer)
+    layer = torch.nn.utils.parametrizations.weight_norm(phnn.PHLinear(8, 8, n=2), "F")
+    with pytest.raises(ValueError, match="has parametrizations, which would be lost"):
+        phnn.to_real(layer)
     attention = phnn.PHMultiheadAttention(8, 2, n=2)
     attention.q_proj = Mine(8, 8, n=2)
     with pytest.raises(ValueError, match="has a projection of class Mine, not PHLinear"):
         phnn.to_real(attention)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm`")
+def test_a_real_layer_with_a_computed_weight_stays_in_the_baked_model() -> None:
+    """torch's old weight_norm leaves the result of a computation as an attribute, which deepcopy refuses."""
+    net, x = nn.Sequential(torch.nn.utils.weight_norm(nn.Linear(8, 8)), phnn.PHLinear(8, 8, n=2)), torch.randn(2, 8)
+    y = net(x)
+    torch.testing.assert_close(phnn.to_real(net)(x), y)
 
 
 def test_a_dropout_that_drops_nothing_bakes_in_training_mode() -> None:

@@ -140,6 +140,10 @@ STAYS = {
         lambda: _with(nn.Linear(8, 8), lambda m: m.register_full_backward_hook(lambda *_: None)),
         "it has hooks",
     ),
+    "a hook on its state": (
+        lambda: _with(nn.Linear(8, 8), lambda m: m.register_state_dict_post_hook(lambda *_: None)),
+        "it has hooks",
+    ),
     "old weight norm": (lambda: weight_norm(nn.Conv1d(8, 8, 1)), "it has hooks"),
     "pruning": (lambda: prune.l1_unstructured(nn.Linear(8, 8), "weight", 0.5), "it has hooks"),
     "weight norm": (lambda: parametrizations.weight_norm(nn.Linear(8, 8)), "its weight is parametrized"),
@@ -282,6 +286,12 @@ def test_parts_of_attention_freeze_by_themselves() -> None:
 def test_a_frozen_layer_with_a_rank_is_frozen_whole() -> None:
     converted = phnn.convert(nn.Linear(8, 8).requires_grad_(False), rank=5)
     assert not any(p.requires_grad for p in converted.parameters())
+
+
+def test_what_is_no_module_is_refused() -> None:
+    for call in (phnn.convert, phnn.to_real):
+        with pytest.raises(TypeError, match="a torch.nn.Module, not dict"):
+            call({})
 
 
 def test_hooks_of_other_modules_and_buffers_stay() -> None:

@@ -172,7 +172,7 @@ def _numerics(result: Result, subject: Subject) -> None:
     error = numerics.numeric_error(subject)
     of = "output" if case.phase == "infer" else "gradient"
     path = "bilinear" if "bilinear" in subject.path_built else "dense"
-    allowed = tolerance(case.dtype, case.kind, of, path)
+    allowed = tolerance(case.dtype, case.kind, of, path, depth=numerics.depth(subject.module))
     result.values["numeric_error"] = error
     if not error <= allowed:
         result.status = "wrong"

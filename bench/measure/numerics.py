@@ -7,7 +7,7 @@ import math
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..subject import Subject, phase_call
 
@@ -25,6 +25,11 @@ def numeric_error(subject: Subject) -> float:
     difference = sum(float((mine.double() - reference).square().sum()) for mine, reference in pairs)
     scale = sum(float(reference.square().sum()) for _, reference in pairs)
     return math.sqrt(difference / scale) if scale else math.sqrt(difference)
+
+
+def depth(module: nn.Module) -> int:
+    """How many layers of a module have weights: matrices or filters of their own."""
+    return sum(any(p.dim() > 1 for p in layer.parameters(recurse=False)) for layer in module.modules())
 
 
 def _seeded(subject: Subject) -> Tensor:

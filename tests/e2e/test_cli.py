@@ -102,6 +102,20 @@ def test_the_table_holds_every_metric_of_every_case(ran):
     assert abs(nets["slim real (ph n=2)"] / nets["ph n=2"] - 1) < 0.02
 
 
+def test_the_paper_sweep_writes_the_comparison_with_the_published_counts(tmp_path):
+    filters = ["--filter", "subject=vgg16_bn", "--filter", "algebra=real"]
+    done = bench("run", "bench/sweeps/paper.toml", *filters, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"table:   {tmp_path}/published.tex (also .csv)" in done.stdout
+    row = pd.read_csv(tmp_path / "published.csv").iloc[0]
+    assert row[["published", "ours", "ours in the published form", "difference"]].tolist() == [
+        15253578, 15249354, 15253578, 4224
+    ]  # fmt: skip
+    assert row["explained by"].startswith("convolution biases, applied")
+    assert r"\toprule" in (tmp_path / "costs.tex").read_text()
+    assert "### Published parameter counts" in (tmp_path / "summary.md").read_text()
+
+
 def test_the_environment_is_kept_beside_the_table(ran):
     kept = json.loads((ran[1] / "env.json").read_text())
     shown = json.loads(bench("env").stdout)

@@ -223,6 +223,17 @@ def test_file_bytes_are_those_of_the_saved_file_and_load_again(algebra, n, tmp_p
     assert params.file_bytes(module) > 4 * count_params(module)
 
 
+@pytest.mark.parametrize(("algebra", "n"), [("real", 1), ("quaternion", 4)])
+def test_the_gradient_of_a_deep_net_is_held_to_what_its_depth_allows(algebra, n):
+    """Units that fall on the other side of a ReLU: torch's own deep nets are beyond what a shallow one is held to."""
+    subject = build(case("resnet50", algebra, n, phase="train_step", batch=4, size=16), "cpu")
+    assert numerics.depth(subject.module) == 54
+    error = numerics.numeric_error(subject)
+    assert error <= tolerance("float32", "model", "gradient", depth=54) < 0.05
+    assert tolerance("float32", "model", "gradient", depth=8) == tolerance("float32", "model", "gradient") < 0.005
+    assert tolerance("bfloat16", "model", "gradient", depth=150) == 0.5
+
+
 def test_what_was_built_is_read_back():
     for path, expected in (("kron", "kron"), ("auto", "dense")):
         subject = build(case("linear", "quaternion", 4, path=path), "cpu")

@@ -106,7 +106,8 @@ def _overall(rows: pd.DataFrame, keys: Sequence[str]) -> str:
     if not found.cases:
         return f"No group has all variants, so there is no mean of the ratio over groups: {left}."
     means = ", ".join(f"{variant} {mean:.3g}" for variant, mean in found.means.items())
-    over = f"Geometric mean of the latency ratio over the {len(found.cases)} groups that have all variants: {means}."
+    groups = f"{len(found.cases)} groups that have" if len(found.cases) > 1 else "1 group that has"
+    over = f"Geometric mean of the latency ratio over {groups} all variants: {means}."
     return f"{over} Left out: {left}." if left else over
 
 

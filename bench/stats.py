@@ -103,7 +103,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 # ---------------------------------------------------------------------------------------------------- verdicts
 
-MARGIN = 0.01  # a difference within 1 % is none in practice: the placement of code in memory makes as much
+MARGIN = 0.01  # a difference within 1 % is none in practice: where code and data lie in memory can make as much
 
 
 class Verdict(StrEnum):

@@ -1,6 +1,7 @@
 """The 95 % interval covers as often as the methodology says, at the numbers of processes really used."""
 
 import re
+import runpy
 import sys
 from pathlib import Path
 
@@ -64,6 +65,19 @@ def test_drift_that_a_round_shares_widens_no_ratio():
 
 def test_the_table_of_error_rates_is_the_exact_one():
     assert (SIMULATED / "verdicts.md").read_text(encoding="utf-8") == simulations.verdict_table()
+
+
+@pytest.mark.parametrize("table", ["coverage.md", "verdicts.md"])
+def test_the_methodology_shows_the_table(table):
+    page = (ROOT / "docs" / "methodology.md").read_text(encoding="utf-8")
+    assert f"<!-- text: simulated {table} -->\n{(SIMULATED / table).read_text(encoding='utf-8')}<!-- end -->" in page
+
+
+def test_a_block_whose_text_is_not_measured_yet_says_so(tmp_path):
+    found = runpy.run_path(str(ROOT / "docs" / "numbers.py"))
+    page = tmp_path / "page.md"
+    page.write_text("<!-- text: nowhere figure.txt -->\nan old figure\n<!-- end -->\n")
+    assert found["filled"](page) == "<!-- text: nowhere figure.txt -->\n*Not measured yet.*\n<!-- end -->\n"
 
 
 def test_every_world_is_in_the_table():

@@ -11,13 +11,15 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from .case import Case
 from .metrics import METRICS
+from .roofs import Roofs, arithmetic_of, roof
 from .stats import Interval, log_interval
 from .store import SCHEMA
+from .watch import marks as watch_marks
 
 # the shape axes that have a column each; all of them are in ``shape``
 SHAPE_COLUMNS = ("batch", "channels", "out_channels", "size", "kernel_size", "width_scale")
@@ -40,8 +42,10 @@ class _Finding:
     result: Mapping[str, Any]
 
 
-def derive(plan: Sequence[Mapping[str, Any]], lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """All records of a run folder, in the order of the plan.
+def derive(
+    plan: Sequence[Mapping[str, Any]], lines: Sequence[Mapping[str, Any]], roofs: Roofs | None = None
+) -> list[dict[str, Any]]:
+    """All records of a run folder, in the order of the plan. roofs: of the machine, as far as they were measured.
 
     For each case the newest measurement counts; tasks of other code revisions or machines stay in the store.
     """
@@ -63,7 +67,7 @@ def derive(plan: Sequence[Mapping[str, Any]], lines: Sequence[Mapping[str, Any]]
             "schema": SCHEMA,
         }
         for metric in (name for name in METRICS if name in entry["metrics"]):
-            row = _row(metric, case, entry["skipped"], findings, baselines.get(case.group_id))
+            row = _row(metric, case, entry["skipped"], findings, baselines.get(case.group_id), roofs)
             if row is not None:
                 records.append({column: {"details": "{}", **common, **row}.get(column) for column in COLUMNS})
     return records
@@ -149,6 +153,7 @@ def _row(
     skipped: str | None,
     findings: Mapping[tuple[str, str], Sequence[_Finding]],
     baseline_id: str | None,
+    roofs: Roofs | None,
 ) -> dict[str, Any] | None:
     """The row of one metric; None while its tasks are not in."""
     base: dict[str, Any] = {
@@ -179,7 +184,12 @@ def _row(
     if kind == "timing":
         if wrong:  # a fast wrong answer has no speed
             return {**base, "status": "wrong", "reason": f"its time is not published: {wrong}"}
-        timed = _timed(metric, case, own, findings, baseline_id)
+        if metric == "efficiency":
+            timed = _efficiency(case, own, findings.get((case.id, "static"), []), roofs)
+        elif metric == "energy":
+            timed = _energy(own)
+        else:
+            timed = _timed(metric, case, own, findings, baseline_id)
         return None if timed is None else {**base, **timed}
     if reason := last.result["unsupported"].get(metric):
         return {**base, "status": "unsupported", "reason": reason}
@@ -228,6 +238,47 @@ def _timed(
     return _interval_row(log_interval(ratios), own)
 
 
+def _efficiency(
+    case: Case, own: Sequence[_Finding], static: Sequence[_Finding], roofs: Roofs | None
+) -> dict[str, Any] | None:
+    """The share of the roof that a case reaches: the least seconds that its call could take, over its latency."""
+    if not static:
+        return None
+    counted = static[-1].result
+    if counted["status"] not in ("ok", "wrong"):
+        return {"status": counted["status"], "reason": f"its operations were not counted: {counted['reason']}"}
+    traffic = counted["details"].get("traffic")
+    if traffic is None:  # counted before efficiency was asked for: the next run counts it again
+        return None
+    env_id = own[-1].task["env_id"]
+    if roofs is None or roofs.env_id != env_id:
+        whose = "there are none" if roofs is None else f"those at hand are of {roofs.env_id}"
+        reason = f"no roofs of {env_id}: {whose}; bench env --calibrate, then bench run again"
+        return {"status": "unsupported", "reason": reason}
+    above = roof(
+        roofs,
+        flop=traffic["flop"],
+        moved=traffic["bytes"],
+        arithmetic=arithmetic_of(case.factors),
+        threads=own[-1].result["details"]["threads"],
+        cold=case.timer.endswith("_cold"),
+    )
+    if isinstance(above, str):
+        return {"status": "unsupported", "reason": above}
+    taken = _interval_row(log_interval([statistics.median(f.result["seconds"]) for f in own]), own)
+    shares = {end: above.seconds / taken[other] for end, other in (("value", "value"), ("lo", "hi"), ("hi", "lo"))}
+    details = own[-1].result["details"] | {"roof": asdict(above)}
+    return {**taken, **shares, "details": json.dumps(details, sort_keys=True)}
+
+
+def _energy(own: Sequence[_Finding]) -> dict[str, Any]:
+    """Joules of a call over the processes, or why a process found none."""
+    if reason := next((r for f in own if (r := f.result["unsupported"].get("energy"))), None):
+        return {"status": "unsupported", "reason": reason}
+    row = _interval_row(log_interval([f.result["values"]["energy"] for f in own]), own)
+    return row | {"samples": len(own)}
+
+
 def _interval_row(interval: Interval, own: Sequence[_Finding]) -> dict[str, Any]:
     wide = interval.relative_half_width > NOISY or math.isnan(interval.lo)
     return {
@@ -236,8 +287,14 @@ def _interval_row(interval: Interval, own: Sequence[_Finding]) -> dict[str, Any]
         "lo": interval.lo,
         "hi": interval.hi,
         "samples": sum(_counts(own)),
-        "marks": "noisy" if wide else "",
+        "marks": ",".join(["noisy"] * wide + _machine_marks(own)),
     }
+
+
+def _machine_marks(own: Sequence[_Finding]) -> list[str]:
+    """What happened to the machine in any of the processes."""
+    found = {mark for f in own for mark in watch_marks(f.result["details"].get("watch", {}))}
+    return sorted(found)
 
 
 def _counts(own: Sequence[_Finding]) -> list[int]:

@@ -30,7 +30,7 @@ from .roofs import Rates, Roofs
 SMALLEST = 2**18  # bytes; below, the overhead of a call is what one measures
 LARGEST = 2**30  # bytes of the largest working set on a machine that does not tell its caches
 _SIZES = {"cpu": (256, 512, 1024, 2048), "cuda": (1024, 2048, 4096, 8192, 16384)}
-_SLOW = 0.25  # seconds: an arithmetic that takes longer for a product has no use for a larger one
+_SLOW = 0.25  # seconds: a product that takes longer is left out, and larger ones with it, unless it is the smallest
 _MEMORY_SHARE = 32  # of what is free, the part that the largest working set may take, or twice that
 _MIN_ROUNDS = 5
 
@@ -74,12 +74,12 @@ class Bench:
 
 
 def calibrate(device: str, threads: Sequence[int] = (), budget: float = 1.0) -> Roofs:
-    """Measure the roofs of this machine for ``device``, at each number of threads (default: one, and all cores).
+    """Measure the roofs of this machine for ``device``, at one thread, at all cores, and at ``threads``.
 
     budget: seconds that each of the some ten steps at a number of threads may take.
     """
     bench = Bench(device, torch.cuda.synchronize if device == "cuda" else no_sync, budget=budget)
-    counts = [0] if device == "cuda" else sorted({*threads} or {1, env.identity("cpu")["cores"]})
+    counts = [0] if device == "cuda" else sorted({1, env.identity("cpu")["cores"], *threads})
     before = watch.look(device)
     known = _caches(device)
     rates = []
@@ -152,8 +152,17 @@ def peak(bench: Bench, arithmetic: str) -> float:
     with _tf32(arithmetic == "tf32"), torch.inference_mode():
         calls: dict[str, Callable[[], object]] = {}
         for size in _SIZES[bench.device]:
-            calls[str(size)] = call = _product(size, dtype, bench.device)
-            if bench.once(call) > _SLOW:
+            try:
+                call = _product(size, dtype, bench.device)
+                slow = bench.once(call) > _SLOW
+            except torch.OutOfMemoryError:
+                if not calls:
+                    raise
+                break  # a small GPU has its peak at the sizes that fit
+            if slow and calls:
+                break
+            calls[str(size)] = call
+            if slow:
                 break
         seconds = bench.fastest(calls)
     return max(2 * int(size) ** 3 / taken for size, taken in seconds.items())

@@ -170,7 +170,7 @@ def env(
     device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
     calibrate: Annotated[bool, typer.Option("--calibrate", help="measure this machine's roofs first")] = False,
     threads: Annotated[
-        list[int] | None, typer.Option("--threads", min=1, help="threads to calibrate at (default: 1 and all cores)")
+        list[int] | None, typer.Option("--threads", min=1, help="threads to calibrate at besides 1 and all cores")
     ] = None,
     seconds: Annotated[float, typer.Option("--seconds", min=0.0, help="of each step of the calibration")] = 1.0,
 ) -> None:

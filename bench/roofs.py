@@ -8,8 +8,8 @@ copied into each run folder; they are no part of env_id. No torch here.
                         = FLOP/s reached / min(peak, intensity x bandwidth)
 
 The peak is that of the case's arithmetic and number of threads. The bandwidth is that of the fastest level of memory
-that holds what the call moves: for a timer that keeps caches warm, the greatest rate measured on any working set at
-least as large; for a cold one, that of memory.
+that holds what the call moves: for a timer that keeps caches warm, the greatest rate of copying or reading measured
+on any working set at least as large; for a cold one, that of the largest working set, which no cache holds.
 """
 
 from __future__ import annotations

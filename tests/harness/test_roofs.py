@@ -4,6 +4,7 @@ import itertools
 import json
 import random
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ import torch
 from bench import caches, calibrate, roofs
 from bench.case import Planned
 from bench.errors import UsageError
+from bench.measure import energy
 from bench.records import derive
 from bench.roofs import Rates, Roofs, roof
 from bench.run import plan_lines
@@ -137,11 +139,43 @@ def test_a_slow_arithmetic_is_not_tried_at_larger_sizes(machine, monkeypatch):
 
     def product(size, dtype, device):
         tried.append(size)
-        return lambda: setattr(machine.clock, "now", machine.clock.now + 0.2 * size / 256)
+        return lambda: setattr(machine.clock, "now", machine.clock.now + 0.08 * size / 256)
 
     monkeypatch.setattr(calibrate, "_product", product)
     calibrate.peak(machine, "float16")
-    assert tried == [256, 512]
+    assert tried == [256, 512, 1024]
+
+
+def test_a_product_that_does_not_fit_leaves_the_peak_of_those_that_do(machine, monkeypatch):
+    fits = calibrate._product
+
+    def product(size, dtype, device):
+        if size > 512:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return fits(size, dtype, device)
+
+    monkeypatch.setattr(calibrate, "_product", product)
+    assert calibrate.peak(machine, "float32") == pytest.approx(1e11, rel=0.05)
+
+
+def test_a_gpus_working_sets_follow_its_l2_cache_and_its_free_memory(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(L2_cache_size=50 * MIB))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (80 * 2**30, 80 * 2**30))
+    assert calibrate._caches("cuda") == {"L2": 50 * MIB}
+    assert calibrate._working_sets("cuda")[-1] == 256 * MIB
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_real_gpu_has_roofs_a_watch_and_an_energy_counter(monkeypatch):
+    monkeypatch.setitem(calibrate._SIZES, "cuda", (1024,))
+    found = calibrate.calibrate("cuda", budget=0.0)
+    assert found.rates[0].flops["bfloat16"] > found.rates[0].flops["float32"] > 0
+    seen = found.watch["gpu"]
+    assert "clock" in seen or "absent" in seen
+    counter = energy.counter_of("cuda")
+    first = counter()
+    assert counter() >= first > 0
 
 
 def test_tf32_has_no_peak_on_a_cpu_and_the_reason_is_kept(machine):
@@ -190,9 +224,12 @@ def test_a_real_calibration_is_whole(monkeypatch):
     monkeypatch.setitem(calibrate._SIZES, "cpu", (64,))
     monkeypatch.setattr(calibrate, "_working_sets", lambda device: [MIB // 4, MIB // 2, MIB])
     before = torch.get_num_threads()
-    found = calibrate.calibrate("cpu", threads=[1], budget=0.0)
+    monkeypatch.setattr(calibrate.env, "identity", lambda device: {"cores": 1})
+    monkeypatch.setattr(calibrate.env, "env_id", lambda device: "cpu-x")
+    found = calibrate.calibrate("cpu", threads=[2], budget=0.0)
     assert torch.get_num_threads() == before
-    (rates,) = found.rates
+    assert [rates.threads for rates in found.rates] == [1, 2]
+    rates = found.rates[0]
     figures = [found.launch, found.timer, *rates.flops.values(), *rates.copied.values(), *rates.read.values()]
     assert all(figure > 0 for figure in figures)
     assert found.watch["seconds"] > 0

@@ -16,6 +16,7 @@ from .errors import UsageError
 
 if TYPE_CHECKING:
     from .case import Planned
+    from .roofs import Roofs
     from .sweep import Sweep
 
 OK, USAGE, SOME_FAILED, NOTHING_SUCCEEDED, INTERRUPTED = 0, 2, 3, 4, 130
@@ -67,7 +68,7 @@ def run(
     download: Annotated[bool, typer.Option("--download", help="fetch an absent data set into --data-root")] = False,
 ) -> None:
     """Run a sweep: measure what is not yet in the run folder, then write the table and the figures."""
-    from . import env
+    from . import env, roofs
     from .progress import make_progress
     from .run import run as run_sweep
     from .store import Store
@@ -84,6 +85,8 @@ def run(
         store.tasks()  # a damaged store is found before anything in it is replaced
         store.write("sweep.toml", sweep_file.read_text(encoding="utf-8"))
         store.write("env.json", json.dumps(env.describe(sweep.device), indent=2) + "\n")
+        if measured := roofs.load(roofs.kept_at(identifier)):
+            roofs.save(folder / roofs.FILE, measured)
         try:
             with make_progress(sweep.title) as progress:
                 summary = run_sweep(sweep, planned, store, progress, data_root)
@@ -118,13 +121,14 @@ def report(
 
 def _report(folder: Path, out: Path) -> list[str]:
     """Derive the records, write tables and figures, name them; the statuses of all rows."""
+    from . import roofs
     from .records import derive, missing
     from .store import read_plan, read_tasks, write_whole
 
     if not (folder / "plan.jsonl").exists():
         raise UsageError(f"{folder} is no run folder: it has no plan.jsonl; make one with bench run")
     plan = read_plan(folder)
-    records = derive(plan, read_tasks(folder))
+    records = derive(plan, read_tasks(folder), roofs.load(folder / roofs.FILE))
     if not records:
         raise UsageError(f"{folder} holds no finished case yet: bench run continues it")
     from .report import figures, paper, table
@@ -162,13 +166,41 @@ def _exit_code(statuses: list[str]) -> int:
 
 
 @app.command()
-def env(device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu") -> None:
-    """Show what identifies this machine and software in every record."""
-    from .env import describe
+def env(
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    calibrate: Annotated[bool, typer.Option("--calibrate", help="measure this machine's roofs first")] = False,
+    threads: Annotated[
+        list[int] | None, typer.Option("--threads", min=1, help="threads to calibrate at besides 1 and all cores")
+    ] = None,
+    seconds: Annotated[float, typer.Option("--seconds", min=0.0, help="of each step of the calibration")] = 1.0,
+) -> None:
+    """Show what identifies this machine and software in every record, and the roofs measured on it."""
+    from . import roofs
+    from .env import check_device, describe
 
     if device not in ("cpu", "cuda"):
         raise UsageError(f"--device: {device!r} is neither cpu nor cuda")
-    typer.echo(json.dumps(describe(device), indent=2))
+    if threads and not calibrate:
+        raise UsageError("--threads is for --calibrate: add it, or leave --threads out")
+    described = describe(device)
+    path = roofs.kept_at(described["env_id"])
+    if calibrate:
+        check_device(device)
+        roofs.save(path, _calibrated(device, threads or [], seconds))
+        typer.echo(f"bench: roofs kept in {path}", err=True)
+    measured = roofs.load(path)
+    described["measured"] = measured.model_dump(mode="json") if measured else None
+    typer.echo(json.dumps(described, indent=2))
+
+
+def _calibrated(device: str, threads: list[int], seconds: float) -> Roofs:
+    from .calibrate import calibrate
+    from .watch import reasons
+
+    measured = calibrate(device, threads, seconds)
+    for reason in reasons(measured.watch):
+        typer.echo(f"bench: the roofs may stand too low: {reason}; calibrate an idle machine", err=True)
+    return measured
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **kwargs: Any) -> None:

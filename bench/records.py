@@ -11,11 +11,12 @@ import math
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from .case import Case
 from .metrics import METRICS
+from .roofs import Roofs, arithmetic_of, roof
 from .stats import (
     MARGIN,
     Verdict,
@@ -26,6 +27,7 @@ from .stats import (
     verdict_level,
 )
 from .store import SCHEMA
+from .watch import marks as watch_marks
 
 # the shape axes that have a column each; all of them are in ``shape``
 SHAPE_COLUMNS = ("batch", "channels", "out_channels", "size", "kernel_size", "width_scale")
@@ -50,8 +52,18 @@ class _Finding:
     result: Mapping[str, Any]
 
 
-def derive(plan: Sequence[Mapping[str, Any]], lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """All records of a run folder, in the order of the plan.
+@dataclass(frozen=True)
+class _Group:
+    """What a case is compared with, and in how many comparisons (its verdicts answer for all of them)."""
+
+    baseline_id: str | None
+    among: int
+
+
+def derive(
+    plan: Sequence[Mapping[str, Any]], lines: Sequence[Mapping[str, Any]], roofs: Roofs | None = None
+) -> list[dict[str, Any]]:
+    """All records of a run folder, in the order of the plan. roofs: of the machine, as far as they were measured.
 
     For each case the newest measurement counts; tasks of other code revisions or machines stay in the store.
     """
@@ -74,8 +86,8 @@ def derive(plan: Sequence[Mapping[str, Any]], lines: Sequence[Mapping[str, Any]]
             "schema": SCHEMA,
         }
         for metric in (name for name in METRICS if name in entry["metrics"]):
-            among = compared[case.group_id]
-            row = _row(metric, case, entry["skipped"], findings, baselines.get(case.group_id), among)
+            of_group = _Group(baselines.get(case.group_id), compared[case.group_id])
+            row = _row(metric, case, entry["skipped"], findings, of_group, roofs)
             if row is not None:
                 records.append({column: {"details": "{}", **common, **row}.get(column) for column in COLUMNS})
     return records
@@ -173,10 +185,10 @@ def _row(
     case: Case,
     skipped: str | None,
     findings: Mapping[tuple[str, str], Sequence[_Finding]],
-    baseline_id: str | None,
-    among: int,
+    group: _Group,
+    roofs: Roofs | None,
 ) -> dict[str, Any] | None:
-    """The row of one metric; None while its tasks are not in. among: the comparisons of the case's group."""
+    """The row of one metric; None while its tasks are not in."""
     base: dict[str, Any] = {
         "metric": metric,
         "unit": METRICS[metric].unit,
@@ -205,11 +217,17 @@ def _row(
     if kind == "timing":
         if wrong:  # a fast wrong answer has no speed
             return {**base, "status": "wrong", "reason": f"its time is not published: {wrong}"}
-        timed = _timed(metric, case, own, findings, baseline_id, among)
+        if metric == "efficiency":
+            timed = _efficiency(case, own, findings.get((case.id, "static"), []), roofs)
+        elif metric == "energy":
+            timed = _energy(own)
+        else:
+            timed = _timed(metric, case, own, findings, group)
         if timed is None:
             return None
         details = {**last.result["details"], **timed.pop("details", {})}
-        return {**base, **timed, "details": json.dumps(details, sort_keys=True)}
+        marks = ",".join(filter(None, [timed.pop("marks", ""), *_machine_marks(own)]))
+        return {**base, **timed, "marks": marks, "details": json.dumps(details, sort_keys=True)}
     if reason := last.result["unsupported"].get(metric):
         return {**base, "status": "unsupported", "reason": reason}
     status = {"status": "wrong", "reason": wrong} if wrong and metric == "numeric_error" else {"status": "ok"}
@@ -232,18 +250,17 @@ def _timed(
     case: Case,
     own: Sequence[_Finding],
     findings: Mapping[tuple[str, str], Sequence[_Finding]],
-    baseline_id: str | None,
-    among: int,
+    group: _Group,
 ) -> dict[str, Any] | None:
     """latency, or latency_ratio, of a case over its processes."""
     if metric == "latency":
         return _interval_row([f.result["seconds"] for f in own], _percentiles(own))
-    if baseline_id is None:
+    if group.baseline_id is None:
         beside = f"subject {case.twin!r} with " if case.twin else ""
         return {"status": "unsupported", "reason": f"the group has no baseline: add {beside}algebra 'real'"}
-    if wrong := _wrong(findings.get((baseline_id, "static"), [])):
+    if wrong := _wrong(findings.get((group.baseline_id, "static"), [])):
         return {"status": "wrong", "reason": f"the baseline: {wrong}"}
-    if case.id == baseline_id:
+    if case.id == group.baseline_id:
         return {
             "status": "ok",
             "value": 1.0,
@@ -253,16 +270,55 @@ def _timed(
         }
     ratios = []
     for finding in own:
-        baseline = next((r for r in finding.task["results"] if r["case_id"] == baseline_id), None)
+        baseline = next((r for r in finding.task["results"] if r["case_id"] == group.baseline_id), None)
         if baseline is None:  # timed before the sweep had a baseline: the next run times it again
             return None
         if baseline["status"] != "ok":
             return {"status": baseline["status"], "reason": f"the baseline: {baseline['reason']}"}
         pairs = zip(finding.result["seconds"], baseline["seconds"], strict=True)
         ratios.append([mine / theirs for mine, theirs in pairs])
-    found = process_verdict([statistics.median(rounds) for rounds in ratios], MARGIN, among)
-    said = {"verdict": found, "margin": MARGIN, "compared": among, "verdict_level": verdict_level(among)}
+    found = process_verdict([statistics.median(rounds) for rounds in ratios], MARGIN, group.among)
+    said = {"verdict": found, "margin": MARGIN, "compared": group.among, "verdict_level": verdict_level(group.among)}
     return _interval_row(ratios, said)
+
+
+def _efficiency(
+    case: Case, own: Sequence[_Finding], static: Sequence[_Finding], roofs: Roofs | None
+) -> dict[str, Any] | None:
+    """The share of the roof that a case reaches: the least seconds that its call could take, over its latency."""
+    if not static:
+        return None
+    counted = static[-1].result
+    if counted["status"] not in ("ok", "wrong"):
+        return {"status": counted["status"], "reason": f"its operations were not counted: {counted['reason']}"}
+    traffic = counted["details"].get("traffic")
+    if traffic is None:  # counted before efficiency was asked for: the next run counts it again
+        return None
+    env_id = own[-1].task["env_id"]
+    if roofs is None or roofs.env_id != env_id:
+        whose = "there are none" if roofs is None else f"those at hand are of {roofs.env_id}"
+        reason = f"no roofs of {env_id}: {whose}; bench env --calibrate, then bench run again"
+        return {"status": "unsupported", "reason": reason}
+    above = roof(
+        roofs,
+        flop=traffic["flop"],
+        moved=traffic["bytes"],
+        arithmetic=arithmetic_of(case.factors),
+        threads=own[-1].result["details"]["threads"],
+        cold=case.timer.endswith("_cold"),
+    )
+    if isinstance(above, str):
+        return {"status": "unsupported", "reason": above}
+    taken = _interval_row([f.result["seconds"] for f in own], {"roof": asdict(above)})
+    shares = {end: above.seconds / taken[other] for end, other in (("value", "value"), ("lo", "hi"), ("hi", "lo"))}
+    return {**taken, **shares}
+
+
+def _energy(own: Sequence[_Finding]) -> dict[str, Any]:
+    """Joules of a call over the processes, or why a process found none."""
+    if reason := next((r for f in own if (r := f.result["unsupported"].get("energy"))), None):
+        return {"status": "unsupported", "reason": reason}
+    return _interval_row([[f.result["values"]["energy"]] for f in own], {})
 
 
 def _interval_row(rounds: Sequence[Sequence[float]], details: Mapping[str, Any]) -> dict[str, Any]:
@@ -279,6 +335,11 @@ def _interval_row(rounds: Sequence[Sequence[float]], details: Mapping[str, Any])
         "marks": ",".join(mark for mark, earned in marks.items() if earned),
         "details": details,
     }
+
+
+def _machine_marks(own: Sequence[_Finding]) -> list[str]:
+    """What happened to the machine in any of the processes."""
+    return sorted({mark for f in own for mark in watch_marks(f.result["details"].get("watch", {}))})
 
 
 def _drifts(rounds: Sequence[Sequence[float]]) -> bool:

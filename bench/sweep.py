@@ -169,6 +169,8 @@ def _entry_cases(entry: Entry, spec: Spec, where: str, data: str | None) -> Iter
     metrics = frozenset(entry.metrics)
     if any(METRICS[m].task == "timing" for m in metrics):
         metrics |= {"numeric_error"}  # no time is published of an answer that was not checked
+    if "efficiency" in metrics:
+        metrics |= {"arithmetic_intensity"}  # what the roof is drawn for
     for values in itertools.product(*axes.values()):
         chosen = dict(zip(axes, values, strict=True))
         planned = _case(chosen, spec, entry, where, metrics)

@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import functools
 import os
+import random
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
 
 from phnn.tolerances import tolerance
 
+from . import watch
 from .case import Case
-from .measure import flops, latency, memory, numerics, params
+from .measure import energy, flops, latency, memory, numerics, params, traffic
+from .nvml import AbsentError
 from .protocol import Reply, Request, Result
 from .study import data, train
 from .study.recipe import Recipe
@@ -70,6 +73,7 @@ def _timing(request: Request) -> list[Result]:
         results[case.id] = _guarded(case, make)
     if built:
         protocol = request.protocol
+        before = watch.look(request.device)
         samples = latency.measure(
             {case_id: subject.call for case_id, subject in built.items()},
             precision=protocol.precision,
@@ -78,6 +82,7 @@ def _timing(request: Request) -> list[Result]:
             seed=request.repetition,
             device=request.device,
         )
+        seen = watch.between(before, watch.look(request.device))
         for case_id, subject in built.items():
             calls = samples.rounds[0].calls[case_id]
             results[case_id] = Result(
@@ -88,10 +93,31 @@ def _timing(request: Request) -> list[Result]:
                     "stopped": samples.stopped,
                     "calls_per_block": calls,
                     "threads": torch.get_num_threads(),
+                    "watch": seen,
                     **({"plans": subject.plans} if subject.plans else {}),
                 },
             )
+        if "energy" in request.metrics:
+            _energy(request, built, results)
     return list(results.values())
+
+
+def _energy(request: Request, built: Mapping[str, Subject], results: Mapping[str, Result]) -> None:
+    """Joules of a call of each subject, in an order drawn anew by each process, or why there are none."""
+    try:
+        counter = energy.counter_of(request.device)
+        for case_id in random.Random(request.repetition).sample(list(built), len(built)):
+            found = energy.per_call(built[case_id].call, counter, sync=energy.sync_of(request.device))
+            results[case_id].values["energy"] = found.joules
+            results[case_id].details["energy_window"] = {
+                "calls": found.calls,
+                "seconds": found.seconds,
+                "ticks": found.ticks,
+            }
+    except AbsentError as absent:
+        for case_id in built:
+            results[case_id].values.pop("energy", None)
+            results[case_id].unsupported["energy"] = str(absent)
 
 
 # ---------------------------------------------------------------------------------------------------- static
@@ -118,6 +144,8 @@ def _static_case(case: Case, request: Request) -> Result:
     if wanted & {"file_bytes"}:
         result.values["file_bytes"] = params.file_bytes(subject.module)
     _counts(result, subject, wanted)
+    if "arithmetic_intensity" in wanted:
+        _intensity(result, subject)
     if "macs_fvcore" in wanted:
         _fvcore(result, subject)
     if "numeric_error" in wanted:
@@ -155,6 +183,15 @@ def _strange_counts(result: Result, subject: Subject, counted: dict[str, int]) -
         del counted["macs_dense"]
         result.unsupported["macs_dense"] = f"{case.subject} names no twin, so it has no real form"
     result.details["macs_uncounted"] = flops.uncounted(subject)
+
+
+def _intensity(result: Result, subject: Subject) -> None:
+    found = traffic.traffic(subject, flops.costs(subject))
+    result.details["traffic"] = {"flop": found.flop, "bytes": found.bytes}
+    if found.intensity is None:
+        result.unsupported["arithmetic_intensity"] = "nothing in it multiplies, so it has no intensity"
+    else:
+        result.values["arithmetic_intensity"] = found.intensity
 
 
 def _fvcore(result: Result, subject: Subject) -> None:

@@ -211,3 +211,31 @@ def test_help_lists_the_verbs():
     done = bench("--help")
     assert done.returncode == 0
     assert all(verb in done.stdout for verb in ("list", "run", "report", "env"))
+
+
+def test_roofs_are_absent_with_a_reason_until_they_are_measured_and_then_rows(tmp_path, monkeypatch):
+    """Kept by env_id beside the environment, copied into the run folder, and no part of what identifies it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path, folder = tmp_path / "roofs.toml", tmp_path / "run"
+    head = SWEEP.split("[[cases]]")[0]
+    path.write_text(head + '[[cases]]\nsubject = "linear"\nmetrics = ["latency", "efficiency"]\naxes = {batch = 2}\n')
+    first = bench("run", path, "--out", folder)
+    assert first.returncode == 3, first.stderr
+    before = json.loads(bench("env").stdout)
+    assert before["measured"] is None
+    told = pd.read_csv(folder / "table.csv").set_index("metric")
+    assert told["status"]["efficiency"] == "unsupported"
+    assert "bench env --calibrate" in told["reason"]["efficiency"]
+
+    calibrated = bench("env", "--calibrate", "--seconds", 0.02)
+    assert calibrated.returncode == 0, calibrated.stderr
+    after = json.loads(calibrated.stdout)
+    assert after["measured"]["rates"][0]["flops"]["float32"] > 1e8
+    assert after["env_id"] == before["env_id"]
+    again = bench("run", path, "--out", folder)
+    assert again.returncode == 0, again.stderr
+    assert "0 measured now" in again.stdout
+    told = pd.read_csv(folder / "table.csv").set_index("metric")
+    assert told["value"]["efficiency"] > 0
+    assert told["value"]["arithmetic_intensity"] > 0
+    assert json.loads((folder / "roofs.json").read_text()) == after["measured"]

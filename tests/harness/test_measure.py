@@ -230,7 +230,7 @@ def test_the_gradient_of_a_deep_net_is_held_to_what_its_depth_allows(algebra, n)
     assert numerics.depth(subject.module) == 54
     error = numerics.numeric_error(subject)
     assert error <= tolerance("float32", "model", "gradient", depth=54) < 0.05
-    assert tolerance("float32", "model", "gradient", depth=8) == tolerance("float32", "model", "gradient") < 0.005
+    assert tolerance("float32", "model", "gradient") < tolerance("float32", "model", "gradient", depth=8) < 0.01
     assert tolerance("bfloat16", "model", "gradient", depth=150) == 0.5
 
 

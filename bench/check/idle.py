@@ -2,68 +2,64 @@
 
 from __future__ import annotations
 
-import os
+import itertools
+import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import psutil
-
-from ..stats import mean_interval
+from .. import watch
+from ..stats import Interval, mean_interval
 from .judge import Finding
 
-SLICES, SECONDS = 10, 0.2
+SLICES, SECONDS = 10, 0.2  # the counters advance in steps of 10 ms
+
+Seen = Mapping[str, Any]  # what bench.watch says of a time
 
 
-@dataclass(frozen=True)
-class Slice:
-    """A short while: cores kept busy by others, and the share of the machine that its host gave to other guests."""
-
-    busy: float
-    steal: float
-
-
-def slice_between(before: Any, after: Any, own: float) -> Slice:
-    """From two readings of psutil.cpu_times() and the CPU seconds that this process used between them.
-
-    The readings sum over all cores; a core that nobody uses is idle or waits for a disk.
-    """
-
-    def passed(name: str) -> float:
-        return getattr(after, name, 0.0) - getattr(before, name, 0.0)
-
-    # guest time is part of user time already
-    total = sum(passed(name) for name in after._fields if not name.startswith("guest"))
-    resting = passed("idle") + passed("iowait") + passed("steal")
-    if total <= 0:
-        return Slice(0.0, 0.0)
-    cores = os.cpu_count() or 1
-    seconds = total / cores
-    return Slice(max(0.0, (total - resting - own) / seconds), passed("steal") / total)
-
-
-def watch(slices: int = SLICES, seconds: float = SECONDS, sleep: Callable[[float], None] = time.sleep) -> list[Slice]:
-    """Slices of the machine at rest."""
-    found = []
-    before, own = psutil.cpu_times(), time.process_time()
+def look_on(
+    device: str, slices: int = SLICES, seconds: float = SECONDS, sleep: Callable[[float], None] = time.sleep
+) -> list[Seen]:
+    """What happened to the machine at rest: in each of so many slices of time, and last in all of it."""
+    looks = [watch.look(device)]
     for _ in range(slices):
         sleep(seconds)
-        after, own_after = psutil.cpu_times(), time.process_time()
-        found.append(slice_between(before, after, own_after - own))
-        before, own = after, own_after
-    return found
+        looks.append(watch.look(device))
+    pairs = [*itertools.pairwise(looks), (looks[0], looks[-1])]
+    return [watch.between(before, after) for before, after in pairs]
 
 
-def findings(slices: Sequence[Slice], load: float) -> list[Finding]:
-    """Whether the machine is idle enough to be measured on; load: its load average over a minute."""
-    return [
-        Finding(
-            "other processes", "cores", mean_interval([s.busy for s in slices]), 0.2, f"load average {load:.2f}",
-            "stop what else runs, or use a machine of its own",
-        ),
-        Finding(
-            "time stolen by the host", "share", mean_interval([s.steal for s in slices]), 0.02, "",
-            "other guests share this virtual machine's host: take a dedicated one, or another hour",
-        ),
-    ]  # fmt: skip
+def findings(seen: Sequence[Seen]) -> list[Finding]:
+    """Whether the machine is idle enough to be measured on, by the bars that mark a record of a sweep."""
+    *slices, whole = seen
+    load = f"load average {whole['load'][-1]:.2f}" if "load" in whole else ""
+    others = Finding(
+        name="other processes: share of the cores' time",
+        unit="share",
+        figure=_mean(slices, "foreign_cpu"),
+        bar=watch.FOREIGN_CPU,
+        remark=load,
+        remedy="stop what else runs, or use a machine of its own",
+    )
+    if "steal" not in whole:
+        return [others]
+    host = Finding(
+        name="the hypervisor: share of the cores' time kept back",
+        unit="share",
+        figure=_mean(slices, "steal"),
+        bar=watch.STEAL,
+        remedy="other guests share this virtual machine's host: take a dedicated one, or another hour",
+    )
+    return [others, host]
+
+
+def notes(seen: Sequence[Seen]) -> list[str]:
+    """What else would mark a record: heat, power, other processes on the GPU."""
+    known = {"foreign_cpu", "steal"}
+    return watch.reasons({name: value for name, value in seen[-1].items() if name not in known})
+
+
+def _mean(slices: Sequence[Seen], name: str) -> Interval:
+    """Over slices; a share is not below 0, nor is the end of its interval."""
+    found = mean_interval([seen.get(name, math.nan) for seen in slices])
+    return Interval(found.value, max(0.0, found.lo), found.hi)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,8 +43,7 @@ def local(device: str) -> Iterator[Machine]:
                 cores=env.identity("cpu")["cores"],
                 launch=launch,
                 load=load,
-                watch=idle.watch,
-                load_average=lambda: os.getloadavg()[0],
+                look_on=lambda: idle.look_on(device),
             )
         finally:
             worker.stop()

@@ -29,16 +29,15 @@ class CheckFailedError(Exception):
 class Machine:
     """What the check does to a machine.
 
-    launch: has a fresh process answer an order; load: keeps another core busy while its block lasts; watch: slices
-    of the machine at rest; load_average: over the last minute; cores: that may be used.
+    launch: has a fresh process answer an order; load: keeps another core busy while its block lasts; look_on: what
+    happens to the machine at rest; cores: that may be used.
     """
 
     device: str
     cores: int
     launch: Launch
     load: Callable[[], AbstractContextManager[object]]
-    watch: Callable[[], Sequence[idle.Slice]]
-    load_average: Callable[[], float]
+    look_on: Callable[[], Sequence[idle.Seen]]
     clock: Clock = time.perf_counter
 
 
@@ -71,9 +70,10 @@ class Report:
 
 def run(plan: Plan, machine: Machine, threads: int, tell: Callable[[str], None]) -> Report:
     """Put all questions; ``tell`` is told what is being done."""
-    start, notes = machine.clock(), []
+    start = machine.clock()
     tell("watching the machine at rest")
-    sections = {"The machine": idle.findings(machine.watch(), machine.load_average())}
+    seen = machine.look_on()
+    sections, notes = {"The machine": idle.findings(seen)}, idle.notes(seen)
     sections["The clock"] = judge.clock_findings(judge.clock_readings(machine.clock), plan.protocol.min_block)
 
     asked = questions(plan, kernels(plan, machine, threads, tell))

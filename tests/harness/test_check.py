@@ -90,10 +90,9 @@ class Simulated:
         self.loaded = False
 
     def machine(self):
-        rest = [idle.Slice(self.busy, 0.0)] * 9 + [idle.Slice(self.busy * 1.1, 0.001)]
+        rest = [{"foreign_cpu": self.busy * factor, "steal": 0.001} for factor in (1.0, 1.1, 1.0, 1.0)]
         return session.Machine(
-            device="cpu", cores=self.cores, launch=self.launch, load=self.load, watch=lambda: rest,
-            load_average=lambda: 0.1, clock=self.clock,
+            device="cpu", cores=self.cores, launch=self.launch, load=self.load, look_on=lambda: rest, clock=self.clock,
         )  # fmt: skip
 
 
@@ -156,7 +155,7 @@ def test_a_coarse_clock_fails():
 
 def test_a_busy_machine_fails_and_is_told_what_to_do():
     report = check(Simulated(busy=0.8))
-    assert missed(report) == {"other processes"}
+    assert missed(report) == {"other processes: share of the cores' time"}
     assert "stop what else runs" in tell.page(report)
 
 
@@ -380,28 +379,27 @@ def test_a_random_order_gives_the_findings_back_in_their_own():
 # ------------------------------------------------------------------------------------------------ the machine
 
 
-@dataclass
-class Times:
-    """As psutil.cpu_times() gives them: seconds, summed over cores."""
-
-    user: float
-    idle: float
-    iowait: float = 0.0
-    steal: float = 0.0
-    guest: float = 0.0
-    _fields = ("user", "idle", "iowait", "steal", "guest")
+@pytest.mark.parametrize(
+    ("foreign", "steal", "states"),
+    [(0.01, 0.0, ["met", "met"]), (0.5, 0.0, ["missed", "met"]), (0.01, 0.2, ["met", "missed"])],
+)
+def test_a_machine_is_idle_when_others_and_its_host_leave_it_alone(foreign, steal, states):
+    seen = [{"foreign_cpu": foreign * factor, "steal": steal} for factor in (0.9, 1.0, 1.1, 1.0)]
+    assert [f.state for f in idle.findings([*seen, {"steal": steal}])] == states
 
 
-def test_what_others_take_is_all_but_rest_and_our_own(monkeypatch):
-    monkeypatch.setattr(idle.os, "cpu_count", lambda: 2)
-    found = idle.slice_between(Times(10, 100), Times(10.5, 101.3, steal=0.2, guest=0.1), own=0.1)
-    assert found.busy == pytest.approx(0.4)  # of 0.5 s in 1 s, 0.1 s were ours
-    assert found.steal == pytest.approx(0.1)
-    assert idle.slice_between(Times(1, 1), Times(1, 1), 0.0) == idle.Slice(0.0, 0.0)
+def test_a_system_that_counts_no_steal_has_no_finding_about_it():
+    assert len(idle.findings([{"foreign_cpu": 0.0}, {"foreign_cpu": 0.0}, {"load": [1.0, 1.5]}])) == 1
 
 
-def test_watching_sleeps_between_readings():
+def test_heat_and_other_processes_on_the_gpu_are_notes():
+    whole = {"foreign_cpu": 0.9, "throttle_events": 3, "gpu": {"others": 2}}
+    assert len(idle.notes([whole])) == 2
+
+
+def test_looking_on_sleeps_between_looks_and_ends_with_the_whole():
     slept = []
-    found = idle.watch(slices=3, seconds=0.5, sleep=slept.append)
+    found = idle.look_on("cpu", slices=3, seconds=0.5, sleep=slept.append)
     assert slept == [0.5] * 3
-    assert len(found) == 3
+    assert len(found) == 4
+    assert found[-1]["seconds"] >= found[0]["seconds"]

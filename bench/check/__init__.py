@@ -8,8 +8,9 @@ find. What it answers, in shares with their intervals, is what its tables are wo
     plan.py        which questions are put, and how often
     judge.py       from ratios to shares, intervals, and the smallest difference that is told apart
     session.py     the order of things: processes, load, findings; knows no torch and starts nothing itself
+    idle.py        what happens to the machine at rest
     work.py        kernels of a wanted duration, and how a pair of them is timed
-    peers.py       the other timers
+    peers.py       the other timers (pytest_timer.py: the one that needs a session of its own)
     worker.py      one fresh process
     load.py        what runs on the other core
     launch.py      starts the processes

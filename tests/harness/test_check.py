@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 from scipy import stats as scipy_stats
 
-from bench.check import idle, judge, messages, plan, session, tell, work
+from bench.check import judge, messages, plan, session, tell, work
 from bench.check.judge import Comparison, Finding
 from bench.check.messages import Kernel, Pair, Timed
 from bench.measure.latency import stop_rule
@@ -374,32 +374,3 @@ def test_a_random_order_gives_the_findings_back_in_their_own():
     for seed in (1, 2):
         assert [t.ratio for t in work.in_random_order(pairs, seed, time_them)] == list(range(1, 31))
     assert orders[0] != orders[1]
-
-
-# ------------------------------------------------------------------------------------------------ the machine
-
-
-@pytest.mark.parametrize(
-    ("foreign", "steal", "states"),
-    [(0.01, 0.0, ["met", "met"]), (0.5, 0.0, ["missed", "met"]), (0.01, 0.2, ["met", "missed"])],
-)
-def test_a_machine_is_idle_when_others_and_its_host_leave_it_alone(foreign, steal, states):
-    seen = [{"foreign_cpu": foreign * factor, "steal": steal} for factor in (0.9, 1.0, 1.1, 1.0)]
-    assert [f.state for f in idle.findings([*seen, {"steal": steal}])] == states
-
-
-def test_a_system_that_counts_no_steal_has_no_finding_about_it():
-    assert len(idle.findings([{"foreign_cpu": 0.0}, {"foreign_cpu": 0.0}, {"load": [1.0, 1.5]}])) == 1
-
-
-def test_heat_and_other_processes_on_the_gpu_are_notes():
-    whole = {"foreign_cpu": 0.9, "throttle_events": 3, "gpu": {"others": 2}}
-    assert len(idle.notes([whole])) == 2
-
-
-def test_looking_on_sleeps_between_looks_and_ends_with_the_whole():
-    slept = []
-    found = idle.look_on("cpu", slices=3, seconds=0.5, sleep=slept.append)
-    assert slept == [0.5] * 3
-    assert len(found) == 4
-    assert found[-1]["seconds"] >= found[0]["seconds"]

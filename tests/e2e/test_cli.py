@@ -207,10 +207,16 @@ def test_a_folder_that_is_no_run_folder_is_one_line(tmp_path):
     fails_in_one_line(bench("report", tmp_path), "is no run folder")
 
 
+def test_a_check_that_cannot_be_made_is_one_line_before_anything_is_measured(tmp_path):
+    fails_in_one_line(bench("check", "--device", "tpu"), "'tpu' is neither cpu nor cuda")
+    fails_in_one_line(bench("check", "--out", tmp_path / "none" / "check.json"), "cannot be written", "--out")
+    fails_in_one_line(bench("check", "--threads", "100000"), "100000 are more", "--threads")
+
+
 def test_help_lists_the_verbs():
     done = bench("--help")
     assert done.returncode == 0
-    assert all(verb in done.stdout for verb in ("list", "run", "report", "env"))
+    assert all(verb in done.stdout for verb in ("list", "run", "report", "env", "check"))
 
 
 def test_roofs_are_absent_with_a_reason_until_they_are_measured_and_then_rows(tmp_path, monkeypatch):

@@ -35,6 +35,7 @@ _TABLE = (
     Metric("numeric_error", "1", "lower", "static", "||y - y64|| / ||y64|| against float64; gradients when training"),
     Metric("latency", "s", "lower", "timing", "one call of the phase"),
     Metric("latency_ratio", "1", "lower", "timing", "latency over the baseline's of the same round"),
+    Metric("compile_time", "s", "lower", "timing", "the first call of a compiled case, its kernels in no cache"),
     Metric("accuracy", "1", "higher", "training", "share of the test images that are classified right"),
     Metric("train_loss", "1", "lower", "training", "mean cross-entropy over the last epoch"),
     Metric("train_time", "s", "lower", "training", "wall time of the training loop"),

@@ -175,10 +175,13 @@ def _row(
     }
     if failed := next((f for f in own if f.result["status"] not in ("ok", "wrong")), None):
         return {**base, "status": failed.result["status"], "reason": failed.result["reason"]}
-    wrong = _wrong(findings.get((case.id, "static"), []))
+    static = findings.get((case.id, "static"), [])
+    wrong = _wrong(static)
     if kind == "timing":
         if wrong:  # a fast wrong answer has no speed
             return {**base, "status": "wrong", "reason": f"its time is not published: {wrong}"}
+        if unchecked := _unchecked(static):
+            return {**base, **unchecked, "reason": f"its time is not published, unchecked: {unchecked['reason']}"}
         timed = _timed(metric, case, own, findings, baseline_id)
         return None if timed is None else {**base, **timed}
     if reason := last.result["unsupported"].get(metric):
@@ -198,6 +201,12 @@ def _wrong(static: Sequence[_Finding]) -> str:
     return next((f.result["reason"] for f in static if f.result["status"] == "wrong"), "")
 
 
+def _unchecked(static: Sequence[_Finding]) -> dict[str, str]:
+    """Why the answer of a case could not be checked; empty if it was."""
+    failed = (f.result for f in static if f.result["status"] not in ("ok", "wrong"))
+    return next(({"status": result["status"], "reason": result["reason"]} for result in failed), {})
+
+
 def _timed(
     metric: str,
     case: Case,
@@ -205,15 +214,22 @@ def _timed(
     findings: Mapping[tuple[str, str], Sequence[_Finding]],
     baseline_id: str | None,
 ) -> dict[str, Any] | None:
-    """latency, or latency_ratio, of a case over its processes."""
+    """latency, compile_time or latency_ratio of a case over its processes."""
+    if metric == "compile_time":
+        return _interval_row(log_interval([f.result["values"]["compile_time"] for f in own]), own) | {
+            "samples": len(own)
+        }
     if metric == "latency":
         per_process = [statistics.median(f.result["seconds"]) for f in own]
         return _interval_row(log_interval(per_process), own)
     if baseline_id is None:
         beside = f"subject {case.twin!r} with " if case.twin else ""
         return {"status": "unsupported", "reason": f"the group has no baseline: add {beside}algebra 'real'"}
-    if wrong := _wrong(findings.get((baseline_id, "static"), [])):
+    checks = findings.get((baseline_id, "static"), [])
+    if wrong := _wrong(checks):
         return {"status": "wrong", "reason": f"the baseline: {wrong}"}
+    if unchecked := _unchecked(checks):
+        return {**unchecked, "reason": f"the baseline, unchecked: {unchecked['reason']}"}
     if case.id == baseline_id:
         return {"status": "ok", "value": 1.0, "lo": 1.0, "hi": 1.0, "samples": sum(_counts(own))}
     ratios = []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -21,7 +23,7 @@ _ROUNDED_TO = {"amp_bf16": "bfloat16", "amp_fp16": "float16", "tf32": "float16"}
 
 
 class CannotCompileError(RuntimeError):
-    """torch.compile cannot take the module whole, or has no compiler to work with on this machine."""
+    """torch.compile does not work on this machine."""
 
 
 def rounded_to(case: Case) -> str:
@@ -66,10 +68,11 @@ _COMPILE_OPTIONS = inspect.signature(torch.compile).parameters
 def compile_time(call: Callable[[], Any], device: str, clock: Callable[[], float] = time.perf_counter) -> float:
     """Seconds of the first call of a compiled case: none of its kernels are in a cache, the compiler is loaded.
 
-    Raises CannotCompileError where it cannot be compiled.
+    Raises CannotCompileError where torch.compile does not work, and what it raises for a module that it cannot take:
+    see ``refusal``.
     """
     _load_compiler(device)
-    with cold_cache(), refused():
+    with cold_cache():
         begun = clock()
         call()
         if device == "cuda":
@@ -77,16 +80,14 @@ def compile_time(call: Callable[[], Any], device: str, clock: Callable[[], float
         return clock() - begun
 
 
-@contextlib.contextmanager
-def refused() -> Iterator[None]:
-    """Turn the compiler's refusal of a module into a CannotCompileError of one line."""
-    from torch._dynamo.exc import Unsupported
-
-    try:
-        yield
-    except Unsupported as error:
-        first = str(error).strip().splitlines()[0]
-        raise CannotCompileError(f"torch.compile cannot take it as one graph: {first}") from error
+def refusal(error: Exception) -> str | None:
+    """Why there is nothing compiled to measure, in a line, if that is what ``error`` says."""
+    if isinstance(error, CannotCompileError):
+        return str(error)
+    dynamo = sys.modules.get("torch._dynamo.exc")  # where it is not loaded nothing was compiled
+    if dynamo is None or not isinstance(error, dynamo.Unsupported):
+        return None
+    return f"torch.compile cannot take it as one graph: {str(error).strip().splitlines()[0]}"
 
 
 @cache
@@ -105,7 +106,8 @@ def cold_cache() -> Iterator[None]:
     """Inductor with an empty cache folder of its own, removed at the end."""
     from torch._inductor.utils import fresh_cache
 
-    with fresh_cache():
+    # in a folder of ours: after an error inductor would leave its own behind
+    with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as folder, fresh_cache(dir=folder):
         yield
 
 

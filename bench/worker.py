@@ -51,8 +51,8 @@ def _guarded(case: Case, measure: Callable[[], Result]) -> Result:
         traceback.print_exc()
         if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
             return Result(case_id=case.id, status="oom", reason=_line(error))
-        if isinstance(error, execution.CannotCompileError):
-            return Result(case_id=case.id, status="unsupported", reason=_line(error))
+        if refusal := execution.refusal(error):
+            return Result(case_id=case.id, status="unsupported", reason=refusal)
         return Result(case_id=case.id, status="error", reason=f"{type(error).__name__}: {_line(error)}")
 
 

@@ -160,7 +160,6 @@ def test_the_worker_times_as_the_cases_say_and_tells_where_its_seconds_went(time
     monkeypatch.setattr(worker, "build", build)
     monkeypatch.setattr(worker.devices, "find", lambda name: FakeDevice(gpu, gpu.full))
     monkeypatch.setattr(worker, "_age", gpu.clock)
-    monkeypatch.setattr(timing.time, "perf_counter", gpu.clock)
     measure = latency.measure
     monkeypatch.setattr(latency, "measure", lambda calls, **how: measure(calls, **how, clock=gpu.clock))
     request = Request(

@@ -213,12 +213,15 @@ def _row(
     }
     if failed := next((f for f in own if f.result["status"] not in ("ok", "wrong")), None):
         return {**base, "status": failed.result["status"], "reason": failed.result["reason"]}
-    wrong = _wrong(findings.get((case.id, "static"), []))
+    static = findings.get((case.id, "static"), [])
+    wrong = _wrong(static)
     if kind == "timing":
         if wrong:  # a fast wrong answer has no speed
             return {**base, "status": "wrong", "reason": f"its time is not published: {wrong}"}
+        if unchecked := _unchecked(static):
+            return {**base, **unchecked, "reason": f"its time is not published, unchecked: {unchecked['reason']}"}
         if metric == "efficiency":
-            timed = _efficiency(case, own, findings.get((case.id, "static"), []), roofs)
+            timed = _efficiency(case, own, static, roofs)
         elif metric == "energy":
             timed = _energy(own)
         else:
@@ -245,6 +248,12 @@ def _wrong(static: Sequence[_Finding]) -> str:
     return next((f.result["reason"] for f in static if f.result["status"] == "wrong"), "")
 
 
+def _unchecked(static: Sequence[_Finding]) -> dict[str, str]:
+    """Why the answer of a case could not be checked; empty if it was."""
+    failed = (f.result for f in static if f.result["status"] not in ("ok", "wrong"))
+    return next(({"status": result["status"], "reason": result["reason"]} for result in failed), {})
+
+
 def _timed(
     metric: str,
     case: Case,
@@ -252,14 +261,19 @@ def _timed(
     findings: Mapping[tuple[str, str], Sequence[_Finding]],
     group: _Group,
 ) -> dict[str, Any] | None:
-    """latency, or latency_ratio, of a case over its processes."""
+    """latency, compile_time or latency_ratio of a case over its processes."""
+    if metric == "compile_time":
+        return _interval_row([[f.result["values"]["compile_time"]] for f in own], {})
     if metric == "latency":
         return _interval_row([f.result["seconds"] for f in own], _percentiles(own))
     if group.baseline_id is None:
         beside = f"subject {case.twin!r} with " if case.twin else ""
         return {"status": "unsupported", "reason": f"the group has no baseline: add {beside}algebra 'real'"}
-    if wrong := _wrong(findings.get((group.baseline_id, "static"), [])):
+    checks = findings.get((group.baseline_id, "static"), [])
+    if wrong := _wrong(checks):
         return {"status": "wrong", "reason": f"the baseline: {wrong}"}
+    if unchecked := _unchecked(checks):
+        return {**unchecked, "reason": f"the baseline, unchecked: {unchecked['reason']}"}
     if case.id == group.baseline_id:
         return {
             "status": "ok",

@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from phnn.timing import Clock, Samples
 
+from .. import devices
 from ..sweep import Protocol
 from .messages import Family, Kernel, Pair, Timed
 
@@ -78,7 +79,7 @@ def sampler(protocol: Protocol, device: str, seed: int) -> Sampler:
             budget=protocol.budget,
             min_block=protocol.min_block,
             seed=seed,
-            device=device,
+            device=devices.find(device),
         )
 
     return measure

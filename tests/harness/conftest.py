@@ -1,11 +1,14 @@
 """Small sweeps and finished tasks made by hand, so that the harness is tested without measuring."""
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import pytest
 
 from bench import sweep as sweeps
+
+sys.path.insert(0, str(Path(__file__).parent / "support"))
 
 TINY = """
 schema = 1

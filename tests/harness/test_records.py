@@ -283,3 +283,39 @@ def test_a_mean_of_calls_has_no_percentiles(planned):
     details = json.loads(rows(planned, lines, "latency")["real"]["details"])
     assert details["percentiles"] == {"p50": None, "p90": None, "p99": None}
     assert details["percentiles_lack"] == "a sample is the mean of 16 calls"
+
+
+@pytest.mark.parametrize("status", ["error", "oom", "timeout", "crashed", "unsupported"])
+def test_the_time_of_an_answer_that_could_not_be_checked_is_not_published(planned, status):
+    lines = timings(planned, [[1.0]] * 4, [[1.0]] * 4)
+    lines += [task("static", [result(planned[1].case, status, reason="no check")], "s1", 1)]
+    for metric in ("latency", "latency_ratio"):
+        row = rows(planned, lines, metric)["quaternion"]
+        assert (row["status"], row["value"]) == (status, None)
+        assert row["reason"] == "its time is not published, unchecked: no check"
+    assert rows(planned, lines, "latency")["real"]["status"] == "ok"
+
+
+def test_a_ratio_to_an_unchecked_baseline_is_not_published(planned):
+    lines = timings(planned, [[1.0]] * 4, [[1.0]] * 4)
+    lines += [task("static", [result(planned[0].case, "oom", reason="too big")], "s0", 1)]
+    row = rows(planned, lines, "latency_ratio")["quaternion"]
+    assert (row["status"], row["reason"]) == ("oom", "the baseline, unchecked: too big")
+
+
+def test_a_wrong_answer_has_no_time_even_if_its_error_is_no_metric_of_the_sweep(planned):
+    planned = [Planned(p.case, frozenset({"latency"})) for p in planned]
+    lines = timings(planned, [[1.0]] * 4, [[1.0]] * 4)
+    lines += [task("static", [result(planned[1].case, "wrong", reason="error 0.5")], "s1", 1)]
+    row = rows(planned, lines, "latency")["quaternion"]
+    assert (row["status"], row["value"]) == ("wrong", None)
+
+
+def test_compile_time_has_an_observation_a_process(planned):
+    planned = [Planned(replace(p.case, compile="default"), frozenset({"latency", "compile_time"})) for p in planned]
+    lines = timings(planned, [[1.0, 1.0]] * 4, [[1.0, 1.0]] * 4)
+    for line, seconds in zip(lines, (4.0, 9.0), strict=True):
+        for found in line["results"]:
+            found["values"] = {"compile_time": seconds}
+    row = rows(planned, lines, "compile_time")["real"]
+    assert (row["value"], row["unit"], row["samples"], row["processes"]) == (pytest.approx(6.0), "s", 2, 2)

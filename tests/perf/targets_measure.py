@@ -26,6 +26,7 @@ from bench.check import judge, launch, plan, session
 from bench.check.judge import Comparison, Finding
 from bench.check.messages import Order, Pair
 from bench.launch.local import Worker
+from bench.measure.latency import overhead_share
 from bench.metrics import METRICS
 from bench.protocol import Request
 from bench.stats import LEVEL, Interval, log_interval, mean_interval
@@ -181,7 +182,7 @@ def timing_tasks() -> list[dict[str, float]]:
             walltime: dict[str, Any] = first.details["walltime"]
             found.append(
                 {
-                    "overhead": walltime["overhead"] / (walltime["overhead"] + walltime["measured"]),
+                    "overhead": overhead_share(walltime),
                     "parent": used / wall,
                 }
             )

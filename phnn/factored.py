@@ -21,7 +21,7 @@ def factored_linear(x: Tensor, A: Tensor, F: Tensor, bias: Tensor | None = None)
     # filters to the left: with n columns to the right, the library streams F once instead of packing it
     Z = (F.reshape(n * out, columns) @ X.t()).t().contiguous()
     Z = Z.view(X.shape[0] // n, n * n, out)  # row, (j, i), p
-    y = torch.bmm(_mixing(A).expand(Z.shape[0], n, n * n), Z).reshape(*x.shape[:-1], -1)
+    y = torch.bmm(_mixing(A).expand(Z.shape[0], n, n * n), Z).reshape(*x.shape[:-1], n * out)
     return biased(y, bias, 0)
 
 
@@ -45,7 +45,7 @@ def factored_conv(
     Z = operator(components, _side_by_side(F, groups, transposed), groups)
     if groups > 1:  # channels are (group, i, index); i belongs in front
         Z = Z.unflatten(1, (groups, n, -1)).transpose(1, 2).flatten(1, 3)
-    y = mixed(_mixing(A), Z.reshape(batch, -1, *Z.shape[2:]))
+    y = mixed(_mixing(A), Z.reshape(batch, n * Z.shape[1], *Z.shape[2:]))
     return biased(y, bias, y.dim() - 2)
 
 

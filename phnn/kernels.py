@@ -14,6 +14,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +24,26 @@ from .mixing import Mixing, memory_format_of
 from .rank import cache_folder
 
 _SOURCE = Path(__file__).parent / "csrc" / "mixing.cpp"
+_LOADING = threading.Lock()  # the first calls may come from several threads
+_LOADED: list[Path] = []  # torch takes an operator once in a process
 _FLAGS = ("-std=c++20", "-O3", "-march=native", "-ffp-contract=fast", "-fopenmp", "-fPIC", "-shared")
 
 
 @functools.cache
 def load() -> bool:
     """Whether the kernel is at hand in this process; loads it if this machine has built it. Never compiles."""
-    library = _library()
-    if not library.exists():
-        return False
-    torch.ops.load_library(library)
-    _derive()
-    return True
+    with _LOADING:
+        library = _library()
+        if not library.exists():
+            return False
+        if not _LOADED:
+            try:
+                torch.ops.load_library(library)
+            except OSError:  # damaged, or of other system libraries: as good as none, and ``build`` replaces it
+                return False
+            _derive()
+            _LOADED.append(library)
+        return True
 
 
 @functools.cache
@@ -54,8 +63,7 @@ def build() -> str | None:
     except OSError as error:
         return f"the kernel cannot be kept in {cache_folder()}: {error.strerror}"
     load.cache_clear()
-    load()
-    return None
+    return None if load() else f"what {compiler} built cannot be loaded: {_library()}"
 
 
 def _library() -> Path:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ._modes import transformed
+
 _NARROW, _MANY = 32, 512  # channels of a component, and pixels, from which on pairs of pixels are mixed together
 
 _LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
@@ -72,7 +74,7 @@ def _components(x: Tensor, n: int) -> Tensor:
 
 def by_pixel(x: Tensor) -> bool:
     """Whether the channels of a pixel lie side by side, and only they."""
-    if x.dim() not in _LAST or x.is_contiguous():
+    if x.dim() not in _LAST or x.is_contiguous() or transformed():
         return False
     return x.is_contiguous(memory_format=_LAST[x.dim()])
 

@@ -7,14 +7,20 @@ Inference only: the packed operator has no gradient.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-Packed = Callable[[Tensor], Tensor]
 _DTYPES = (torch.float32, torch.bfloat16)
 _OPERATORS = ("_convolution_pointwise", "_linear_pointwise", "_reorder_linear_weight")
+
+
+class Packed(Protocol):
+    """An operator with its weights packed. The bias, which nothing packs, is that of the call."""
+
+    def __call__(self, x: Tensor, bias: Tensor | None) -> Tensor: ...
 
 
 def why_not_packed(weight: Tensor, padding: str | Sequence[int] = ()) -> str | None:
@@ -28,12 +34,13 @@ def why_not_packed(weight: Tensor, padding: str | Sequence[int] = ()) -> str | N
     known = hasattr(torch.ops, "mkldnn") and all(hasattr(torch.ops.mkldnn, name) for name in _OPERATORS)
     if not (torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled and known):
         return "this build of torch has no oneDNN"
+    if weight.dtype is torch.bfloat16 and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return "this processor does not multiply bfloat16"
     return None
 
 
 def packed_conv(
     weight: Tensor,
-    bias: Tensor | None,
     shape: Sequence[int],
     stride: Sequence[int],
     padding: str | Sequence[int],
@@ -48,15 +55,14 @@ def packed_conv(
     with torch.no_grad():
         packed = torch.ops.mkldnn._reorder_convolution_weight(weight.detach(), *geometry, list(shape))
     convolution = torch.ops.mkldnn._convolution_pointwise
-    detached = None if bias is None else bias.detach()
 
-    def call(x: Tensor) -> Tensor:
-        return convolution(x, packed, detached, *geometry, "none", [], "")
+    def call(x: Tensor, bias: Tensor | None) -> Tensor:
+        return convolution(x, packed, bias, *geometry, "none", [], "")
 
     return call
 
 
-def packed_linear(weight: Tensor, bias: Tensor | None, rows: int) -> Packed:
+def packed_linear(weight: Tensor, rows: int) -> Packed:
     """x W^T + bias with ``weight`` (out, in), packed for inputs of so many rows; others are computed right.
 
     torch multiplies matrices in float32 by another library than the one that it convolves with; this is the latter.
@@ -64,9 +70,8 @@ def packed_linear(weight: Tensor, bias: Tensor | None, rows: int) -> Packed:
     with torch.no_grad():
         packed = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), rows)
     linear = torch.ops.mkldnn._linear_pointwise
-    detached = None if bias is None else bias.detach()
 
-    def call(x: Tensor) -> Tensor:
-        return linear(x, packed, detached, "none", [], "")
+    def call(x: Tensor, bias: Tensor | None) -> Tensor:
+        return linear(x, packed, bias, "none", [], "")
 
     return call

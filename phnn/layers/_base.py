@@ -174,6 +174,8 @@ class PHLayer(Paths, RuleHolder):
         self._tuned: dict[str, Plan] = {}
         rows, cols, *kernel = template.weight.shape  # type: ignore[misc]
         n = self.n
+        self._columns = rows if self.transposed else cols * self._groups
+        self._made_of = ("F", "a", "b", "c") if rank is not None else ("F", "A") if self.algebra.learned else ("F",)
         self.F = nn.Parameter(torch.empty(n, rows // n, cols // n, *kernel, device=device, dtype=dtype))
         self._check_rule(rule, rule_init, self.F)
         self.rule_shared = rule is not None

@@ -6,11 +6,13 @@ A mixin of PHLayer, which says what the parameters are; here is what is done wit
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from .._modes import lasting, transformed, unwatched
 from ..algebras import Algebra
 from ..auto import auto_path
 from ..bilinear import (
@@ -60,6 +62,8 @@ class Paths(nn.Module):
     _decomposition: Decomposition | None
     _cache: dict[str, Any] | None
     _tuned: dict[str, Plan]
+    _made_of: tuple[str, ...]  # names of the parameters that W is built from
+    _columns: int  # channels of the input
 
     if TYPE_CHECKING:
 
@@ -77,8 +81,16 @@ class Paths(nn.Module):
 
     def _sources(self) -> tuple[Tensor, ...]:
         """The tensors that everything else is derived from, and that may change."""
-        own = self._parameters  # what attributes of a module are looked up in, the long way round
-        return tuple([own[name] for name in ("F", "A", "a", "b", "c") if name in own])  # type: ignore[misc]
+        # attributes of a module are looked up in _parameters, the long way round; one that is computed from others
+        # (weight norm, pruning) is not there, and is another tensor each time
+        own = self._parameters
+        return tuple([own[name] if name in own else getattr(self, name) for name in self._made_of])  # type: ignore[misc]
+
+    def _fits(self, x: Tensor) -> bool:
+        """Whether x is an input of this layer; what is not is ``dense``'s to refuse, in torch's words."""
+        size = self.F.dim() - 3
+        dims = x.dim() - size
+        return dims > 0 and x.shape[-size - 1] == self._columns and (dims < 3 or not size)
 
     def _known_decomposition(self) -> Decomposition | None:
         # only a layer that is told to run the bilinear path waits for a search
@@ -135,12 +147,17 @@ class Paths(nn.Module):
         last = x.dim() in _FORMATS and x.stride(1) == 1 and x.shape[1] > 1
         if torch.compiler.is_compiling():
             return PLAIN[self._auto(x, phase, last)]
-        key, guesses = (x.shape, last, phase), self.__dict__.setdefault("_guesses", {})
-        if key not in guesses:
+        # kept with what is derived, since it depends on the layer's dtype, device and decomposition too
+        cache = self._cache
+        if cache is None:
+            cache = self._cache = {}
+        key, guesses = (x.shape, x.dtype, last, phase), cache.setdefault("guesses", {})
+        plan = guesses.get(key)
+        if plan is None:
             if len(guesses) >= _MOST_SHAPES:
                 guesses.clear()
-            guesses[key] = PLAIN[self._auto(x, phase, last)]
-        return guesses[key]
+            plan = guesses[key] = PLAIN[self._auto(x, phase, last)]
+        return plan
 
     def _auto(self, x: Tensor, phase: str, channels_last: bool) -> str:
         F, kernel = self.F, self.F.shape[3:]
@@ -195,7 +212,7 @@ class Paths(nn.Module):
         # outside inference mode, so that what is made in it may later take part in autograd (a frozen layer)
         with torch.inference_mode(False), torch.no_grad():
             value = make()
-        if _lasting(value):
+        if lasting(value):
             if cache is None:
                 cache = self._cache = {}
             cache[what] = (versions, value)
@@ -222,6 +239,8 @@ class Paths(nn.Module):
 
     def _linear(self, x: Tensor, plan: Plan) -> Tensor | None:
         """The linear map along a path that builds no W; None where its factors are not to be had."""
+        if not self._fits(x):
+            return None
         if plan.path == "factored":
             self._note("factored")
             return factored_linear(x, self._rule(), self.F, self.bias)
@@ -230,26 +249,27 @@ class Paths(nn.Module):
             return None
         self._note("bilinear")
         filters, b, c = operands
-        if plan.packed and _plain_inference() and x.numel():
+        if plan.packed and unwatched(x, filters) and x.numel():
             call = self._packed_products(filters, plan.chunk or x.numel() // x.shape[-1])
             if call is not None:
-                return bilinear_rows(x, call, b, c, self.bias, plan.chunk, _mixing(plan, x, b, c))
+                products = partial(call, bias=None)
+                return bilinear_rows(x, products, b, c, self.bias, plan.chunk, _mixing(plan, x, b, c))
         return bilinear_linear(x, filters, b, c, self.bias)
 
     def _packed_linear(self, x: Tensor, plan: Plan) -> Tensor | None:
         """The linear map with W in the CPU library's layout, in inference; None where there is none."""
-        if plan.path != "dense" or not _plain_inference() or not x.numel():
+        if plan.path != "dense" or not unwatched(x, self.F) or not x.numel() or not self._fits(x):
             return None
 
         def make() -> Packed | None:
             W = self._build()
-            return None if why_not_packed(W) else packed_linear(W, self.bias, x.numel() // x.shape[-1])
+            return None if why_not_packed(W) else packed_linear(W, x.numel() // x.shape[-1])
 
         call = self._kept("packed dense", make)
         if call is None:
             return None
         self._note("dense")
-        return call(x)
+        return call(x, self.bias)
 
     def _packed_products(self, filters: Tensor, rows: int) -> Packed | None:
         """The R products of a linear as a packed 1x1 convolution of R groups."""
@@ -259,7 +279,7 @@ class Paths(nn.Module):
             if why_not_packed(weight):
                 return None
             rank, columns = filters.shape[0], filters.shape[0] * filters.shape[2]
-            return packed_conv(weight, None, (1, columns, rows, 1), (1, 1), (0, 0), (1, 1), rank)
+            return packed_conv(weight, (1, columns, rows, 1), (1, 1), (0, 0), (1, 1), rank)
 
         return self._kept("packed bilinear", make)
 
@@ -280,6 +300,8 @@ class Paths(nn.Module):
         """x in the plan's memory format: itself, if it is."""
         if plan.memory_format == "keep" or x.dim() != self.F.dim() - 1 or x.dim() not in _FORMATS:
             return x
+        if transformed():
+            return x
         if plan.memory_format == "contiguous":
             return x if x.is_contiguous() else x.contiguous()
         return _channels_last(x)
@@ -289,12 +311,13 @@ class Paths(nn.Module):
 
         geometry: stride, padding and dilation of a convolution whose weights may be packed.
         """
+        if not self._fits(x):
+            return None
         dims, bias, groups = self.F.dim() - 1, self.bias, self._groups
         if plan.path == "factored":
             self._note("factored")
             A, F, transposed = self._rule(), self.F, self.transposed
             return batched(dims, x, lambda x: factored_conv(x, A, F, bias, groups, operator, transposed=transposed))
-        eager = _plain_inference()
         if x.dim() in _FORMATS and _is_channels_last(x):
             operands = self._kept("bilinear last", self._bilinear_operands_last)
         else:
@@ -303,32 +326,30 @@ class Paths(nn.Module):
             return None
         self._note("bilinear")
         filters, b, c = operands
-        if plan.packed and eager and x.dim() == dims:
-            call = self._packed("bilinear", filters, None, x, b.shape[0] * groups, geometry)
-            operator = operator if call is None else lambda x, weight, groups: call(x)
+        in_parts = (plan.packed or plan.chunk > 0) and x.dim() == dims and unwatched(x, filters)
+        if plan.packed and in_parts:
+            call = self._packed("bilinear", filters, x, b.shape[0] * groups, geometry)
+            operator = operator if call is None else lambda x, weight, groups: call(x, None)
 
         mixing = _mixing(plan, x, b, c)
-        if plan.chunk and eager and x.dim() == dims:
+        if plan.chunk and in_parts:
             return bilinear_conv_in_chunks(x, filters, b, c, bias, groups, operator, plan.chunk, mixing)
         return batched(dims, x, lambda x: bilinear_conv(x, filters, b, c, bias, groups, operator, mixing))
 
     def _packed_conv(self, x: Tensor, plan: Plan, geometry: Geometry) -> Tensor | None:
         """The convolution with W in the CPU library's layout, in inference; None where there is none."""
-        if not _plain_inference() or self._groups > 1:
+        if plan.path != "dense" or self._groups > 1 or x.dim() != self.F.dim() - 1 or not unwatched(x, self.F):
             return None
-        if x.dim() != self.F.dim() - 1 or plan.path != "dense":
-            return None
-        call = self._packed("dense", None, self.bias, x, 1, geometry)
+        call = self._packed("dense", None, x, 1, geometry)
         if call is None:
             return None
         self._note("dense")
-        return call(x)
+        return call(x, self.bias)
 
     def _packed(
         self,
         what: str,
         weight: Tensor | None,
-        bias: Tensor | None,
         like: Tensor,
         groups: int,
         geometry: Geometry | None,
@@ -339,14 +360,9 @@ class Paths(nn.Module):
                 return None
             stride, padding, dilation = geometry
             columns = W.shape[1] * groups
-            return packed_conv(W, bias, (like.shape[0], columns, *like.shape[2:]), stride, padding, dilation, groups)
+            return packed_conv(W, (like.shape[0], columns, *like.shape[2:]), stride, padding, dilation, groups)
 
         return self._kept(f"packed {what}", make)
-
-
-def _plain_inference() -> bool:
-    """Whether operators may run that have no gradient and that no graph should hold."""
-    return not torch.compiler.is_compiling() and not torch.is_grad_enabled()
 
 
 def _mixing(plan: Plan, x: Tensor, b: Tensor, c: Tensor) -> Mixing:
@@ -355,20 +371,14 @@ def _mixing(plan: Plan, x: Tensor, b: Tensor, c: Tensor) -> Mixing:
         return TORCH
     # the kernel has no derivative by the factors, and autocast does not know it
     learned = torch.is_grad_enabled() and (b.requires_grad or c.requires_grad)
-    if learned or x.dtype != b.dtype or torch.is_autocast_enabled("cpu"):
+    if learned or x.dtype != b.dtype or torch.is_autocast_enabled("cpu") or transformed():
         return TORCH
     return KERNEL
 
 
 def _is_channels_last(x: Tensor) -> bool:
-    return x.stride(1) == 1 and x.is_contiguous(memory_format=_FORMATS[x.dim()])
+    return x.stride(1) == 1 and not transformed() and x.is_contiguous(memory_format=_FORMATS[x.dim()])
 
 
 def _channels_last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=_FORMATS[x.dim()]) if x.dim() in _FORMATS else x
-
-
-def _lasting(value: Any) -> bool:
-    """Whether a value may be kept: a fake or traced tensor must not outlive its mode."""
-    parts = value if isinstance(value, tuple) else (value,)
-    return all(not isinstance(part, Tensor) or type(part) in (Tensor, nn.Parameter) for part in parts)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from ph_reference import parameters64, reference, relative_error
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 import phnn
 from phnn.functional import PATHS, ph_conv, ph_conv_transpose, ph_linear
@@ -220,6 +221,34 @@ def test_every_path_compiles_without_a_break_and_exports(kind, path, options):
         torch.testing.assert_close(exported.module()(x), expected)
 
 
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("kind", ["linear", "conv2d grouped", "conv_transpose2d"])
+def test_an_input_that_does_not_fit_is_refused_in_torchs_words(kind, path):
+    """Along factored, rows of half or twice the width could be taken for more or fewer rows."""
+    layer, x = make(kind, "quaternion", path=path, bias=False)
+    plain, _ = make(kind, "quaternion", path="dense", bias=False)
+    axis = -layer.F.dim() + 2
+    for wrong in (x.narrow(axis, 0, 8), torch.cat([x, x], axis), x.narrow(axis, 0, 9)):
+        for grad in (False, True):
+            with torch.set_grad_enabled(grad):
+                with pytest.raises(RuntimeError) as ours:
+                    layer(wrong)
+                with pytest.raises(RuntimeError) as torchs:
+                    plain(wrong)
+            assert str(ours.value) == str(torchs.value)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("kind", ["linear", "conv1d", "conv2d 1x1", "conv_transpose2d"])
+def test_an_empty_batch_gives_an_empty_batch_along_every_path(kind, path):
+    layer, x = make(kind, "quaternion", path=path)
+    y = layer(x[:0].requires_grad_())
+    assert y.shape == (0, *layer(x).shape[1:])
+    y.sum().backward()
+    with torch.no_grad():
+        assert layer(x[:0]).shape == y.shape
+
+
 # ----------------------------------------------------------------------------------------------------- what is kept
 
 
@@ -283,6 +312,44 @@ def test_unseen_writes_need_clear_cache(warm):
     layer.F.data.mul_(2)
     layer.clear_cache()
     assert_current(layer, x)
+
+
+WRAPPERS = {
+    "weight norm": lambda layer: torch.nn.utils.parametrizations.weight_norm(layer, "F"),
+    "old weight norm": lambda layer: torch.nn.utils.weight_norm(layer, "F"),
+    "pruned": lambda layer: prune.random_unstructured(layer, "F", 0.25),
+}
+
+
+@pytest.mark.parametrize("path", ["dense", "factored", "bilinear"])
+@pytest.mark.parametrize("options", [{"algebra": "quaternion"}, {"n": 4, "rank": 5}, {"n": 4}])
+@pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS)
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm`")
+def test_filters_that_are_computed_from_others_learn_and_are_followed(wrap, options, path):
+    layer, x = make("linear", path=path, **options)
+    wrap(layer)
+    for _ in range(2):
+        layer.zero_grad()
+        layer(x).square().sum().backward()
+        for name, parameter in layer.named_parameters():
+            assert parameter.grad is not None, name
+            assert parameter.grad.abs().sum() > 0, name
+        with torch.no_grad():
+            before = layer(x)
+            for parameter in layer.parameters():
+                parameter.mul_(1.5)
+            after = layer(x)
+            W = layer.weight
+        assert not torch.allclose(before, after)
+        torch.testing.assert_close(after, nn.functional.linear(x, W, layer.bias), rtol=1e-4, atol=1e-5)
+
+
+def test_nothing_batched_is_kept():
+    layer, x = make("linear", "quaternion", path="dense")
+    several = {name: torch.stack([p.detach(), p.detach() + 1]) for name, p in layer.named_parameters()}
+    with torch.no_grad():
+        torch.vmap(lambda parameters: torch.func.functional_call(layer, parameters, (x,)))(several)
+    assert not layer._cache
 
 
 def test_nothing_kept_is_saved_or_copied(warm):

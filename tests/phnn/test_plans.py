@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
+import threading
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 import phnn
 from phnn import kernels
@@ -119,6 +122,83 @@ def test_packed_weights_follow_the_parameters_and_fit_other_sizes(kind, path):
         assert layer(x[:0]).shape == fresh(x[:0]).shape
 
 
+SPECIAL = [
+    Plan("dense", "channels_last", packed=True),
+    Plan("bilinear", "keep", chunk=2),
+    Plan("bilinear", "channels_last", packed=True, chunk=2, fused=True),
+]
+
+
+@pytest.fixture(params=[(kind, plan) for kind in ("linear", "conv2d") for plan in SPECIAL], ids=str)
+def special(request, kernel) -> tuple[Any, Any, Tensor]:
+    """A layer that follows a plan of inference alone, the same without a plan, and an input."""
+    kind, plan = request.param
+    layer, x = make(kind)
+    plain = copy.deepcopy(layer)
+    plain.path = "dense"
+    layer._tuned = {"infer": plan}
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x), plain(x), rtol=1e-4, atol=1e-5)
+    return layer, plain, x
+
+
+@pytest.mark.system("g++")
+def test_a_new_bias_is_seen_by_packed_weights(special):
+    layer, plain, x = special
+    for bias in (torch.nn.Parameter(torch.randn(24)), None):
+        layer.bias = plain.bias = bias
+        with torch.no_grad():
+            torch.testing.assert_close(layer(x), plain(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.system("g++")
+def test_a_plan_for_inference_casts_as_autocast_says(special):
+    layer, plain, x = special
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        for given in (x, x.bfloat16()):
+            y = layer(given)
+            assert y.dtype == torch.bfloat16
+            torch.testing.assert_close(y, plain(given), rtol=0.1, atol=0.1)
+
+
+@pytest.mark.system("g++")
+def test_a_plan_for_inference_batches_and_derives_as_torch_does(special):
+    layer, plain, x = special
+    stacked = torch.stack([x, 2 * x])
+    several = {name: torch.stack([p.detach(), p.detach() + 1]) for name, p in layer.named_parameters()}
+
+    def called(layer: Any) -> Any:
+        return lambda parameters: torch.func.functional_call(layer, parameters, (x,))
+
+    with torch.no_grad():
+        torch.testing.assert_close(torch.vmap(layer)(stacked), torch.vmap(plain)(stacked), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            torch.vmap(called(layer))(several), torch.vmap(called(plain))(several), rtol=1e-4, atol=1e-4
+        )
+        for (y, tangent), (expected, wanted) in [
+            [torch.func.jvp(one, (x,), (x,)) for one in (layer, plain)],
+            [_forward_mode(one, x) for one in (layer, plain)],
+        ]:
+            torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(tangent, wanted, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(layer(x), plain(x), rtol=1e-4, atol=1e-5)
+
+
+def _forward_mode(layer: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+    with torch.autograd.forward_ad.dual_level():
+        y, tangent = torch.autograd.forward_ad.unpack_dual(layer(torch.autograd.forward_ad.make_dual(x, x)))
+        assert tangent is not None, "the derivative was lost"
+        return y.clone(), tangent.clone()
+
+
+@pytest.mark.system("g++")
+def test_a_plan_for_inference_is_counted(special):
+    layer, _, x = special
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        layer(x)
+    assert counter.get_total_flops() > 0
+
+
 @pytest.mark.system("g++")
 @pytest.mark.usefixtures("kernel")
 def test_a_fused_plan_runs_under_autocast_and_in_graphs():
@@ -202,6 +282,36 @@ def test_a_machine_without_a_compiler_says_so_and_mixes_with_torch(monkeypatch):
     monkeypatch.setenv("CXX", "no-such-compiler")
     assert kernels.build() == "no C++ compiler: no-such-compiler is not installed"
     assert not kernels.load()
+
+
+@pytest.mark.usefixtures("nothing_built")
+def test_a_library_that_cannot_be_loaded_is_as_good_as_none(monkeypatch):
+    monkeypatch.setattr(kernels, "_LOADED", [])
+    library = kernels._library()
+    library.parent.mkdir(parents=True)
+    library.write_bytes(b"half a library")
+    assert not kernels.load()
+
+
+@pytest.mark.system("g++")
+@pytest.mark.usefixtures("kernel")
+def test_threads_that_load_at_once_register_the_kernel_once(monkeypatch):
+    """An operator is registered once in a process: what counts is how often it is tried."""
+    registered: list[None] = []
+    monkeypatch.setattr(kernels, "_LOADED", [])
+    monkeypatch.setattr(kernels, "_derive", lambda: registered.append(None))
+    together = threading.Barrier(4)
+
+    def first() -> None:
+        together.wait()
+        kernels.load.__wrapped__()
+
+    threads = [threading.Thread(target=first) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(registered) == 1
 
 
 @pytest.mark.usefixtures("nothing_built")

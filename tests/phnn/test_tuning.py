@@ -221,6 +221,18 @@ def test_an_untuned_layer_follows_the_guess():
         assert layer.path_built == "dense"
 
 
+def test_the_guess_follows_a_decomposition_and_another_dtype():
+    layer, x = phnn.PHLinear(512, 512, n=4), torch.randn(64, 512)
+    with torch.no_grad():
+        layer(x)
+        assert layer.path_built == "dense"
+        layer.decompose()
+        layer(x)
+        assert layer.path_built == "bilinear"
+        layer.bfloat16()(x.bfloat16())
+        assert layer.path_built == "dense"
+
+
 def test_a_lucky_round_does_not_choose_a_plan(monkeypatch):
     """One round in which the tuned model was fastest, and a run-off in which it loses: the model stays dense."""
     rounds = {"run-off": False}

@@ -92,7 +92,9 @@ class Case:
         variant += f" rank={self.rank}" if self.rank else ""
         variant += "" if self.path in ("auto", "none") else f" {self.path}"
         variant = variant if self.control == "none" else f"slim real ({self.control.removeprefix('slim:')})"
-        run = self.phase if self.data == "none" else f"{self.data} seed={self.seed}"
+        unusual = zip((self.timer, self.compile, self.precision), ("host_warm", "none", "none"), strict=True)
+        run = " ".join([self.phase, *(value for value, usual in unusual if value != usual)])
+        run = run if self.data == "none" else f"{self.data} seed={self.seed}"
         return "/".join([self.subject, *([] if self.algebra == "none" else [variant]), shape, run])
 
     @classmethod
@@ -177,6 +179,7 @@ def tasks(
     or not their own latency is wanted. timing_settings: what of the protocol makes a timing another one.
     """
     live = [p for p in planned if p.skipped is None]
+    check = "numeric_error"  # no time is published of an answer that was not checked, a baseline's neither
     controlled = {p.case.id: p.controlled for p in live if p.controlled}
     made: list[Task] = []
 
@@ -186,19 +189,25 @@ def tasks(
             return tuple(sorted(p.metrics)) if kind == "training" else ()
         return tuple(sorted(m for m in p.metrics if metric_tasks[m] == kind))
 
+    timed = [p for p in live if wanted_of(p, "timing")]
+    timing_metrics = tuple(sorted({m for p in timed for m in wanted_of(p, "timing")}))
+    groups = {p.case.group_id for p in timed}
+    timed = [p for p in live if p in timed or (p.case.is_baseline and p.case.group_id in groups)]
+    checked = {p.case.id for p in timed}
     kind: Kind
     for kind in ("static", "training"):
         for p in live:
-            if wanted := wanted_of(p, kind):
-                made.append(Task(kind, (p.case,), wanted, controlled=(p.controlled,) if p.controlled else ()))
-    timed = [p for p in live if wanted_of(p, "timing")]
-    wanted = tuple(sorted({m for p in timed for m in wanted_of(p, "timing")}))
-    groups = {p.case.group_id for p in timed}
-    timed = [p for p in live if p in timed or (p.case.is_baseline and p.case.group_id in groups)]
+            wanted = set(wanted_of(p, kind)) | ({check} if kind == "static" and p.case.id in checked else set())
+            if wanted:
+                reference = (p.controlled,) if p.controlled else ()
+                made.append(Task(kind, (p.case,), tuple(sorted(wanted)), controlled=reference))
     settings = tuple(sorted((timing_settings or {}).items()))
     for chunk in _chunks([p.case for p in timed]):
         references = tuple(controlled[case.id] for case in chunk if case.id in controlled)
-        made += [Task("timing", chunk, wanted, repetition, references, settings) for repetition in range(repetitions)]
+        made += [
+            Task("timing", chunk, timing_metrics, repetition, references, settings)
+            for repetition in range(repetitions)
+        ]
     return made
 
 

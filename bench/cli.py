@@ -1,8 +1,9 @@
-"""The command line: ``bench list | run | report | env``. Verbs load what they need when they are called."""
+"""The command line: ``bench list | run | report | env | check``. Verbs load what they need when they are called."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -16,6 +17,7 @@ from .errors import UsageError
 
 if TYPE_CHECKING:
     from .case import Planned
+    from .roofs import Roofs
     from .sweep import Sweep
 
 OK, USAGE, SOME_FAILED, NOTHING_SUCCEEDED, INTERRUPTED = 0, 2, 3, 4, 130
@@ -67,7 +69,7 @@ def run(
     download: Annotated[bool, typer.Option("--download", help="fetch an absent data set into --data-root")] = False,
 ) -> None:
     """Run a sweep: measure what is not yet in the run folder, then write the table and the figures."""
-    from . import env
+    from . import env, roofs
     from .progress import make_progress
     from .run import run as run_sweep
     from .store import Store
@@ -84,6 +86,8 @@ def run(
         store.tasks()  # a damaged store is found before anything in it is replaced
         store.write("sweep.toml", sweep_file.read_text(encoding="utf-8"))
         store.write("env.json", json.dumps(env.describe(sweep.device), indent=2) + "\n")
+        if measured := roofs.load(roofs.kept_at(identifier)):
+            roofs.save(folder / roofs.FILE, measured)
         try:
             with make_progress(sweep.title) as progress:
                 summary = run_sweep(sweep, planned, store, progress, data_root)
@@ -118,13 +122,14 @@ def report(
 
 def _report(folder: Path, out: Path) -> list[str]:
     """Derive the records, write tables and figures, name them; the statuses of all rows."""
+    from . import roofs
     from .records import derive, missing
     from .store import read_plan, read_tasks, write_whole
 
     if not (folder / "plan.jsonl").exists():
         raise UsageError(f"{folder} is no run folder: it has no plan.jsonl; make one with bench run")
     plan = read_plan(folder)
-    records = derive(plan, read_tasks(folder))
+    records = derive(plan, read_tasks(folder), roofs.load(folder / roofs.FILE))
     if not records:
         raise UsageError(f"{folder} holds no finished case yet: bench run continues it")
     from .report import figures, paper, table
@@ -162,13 +167,82 @@ def _exit_code(statuses: list[str]) -> int:
 
 
 @app.command()
-def env(device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu") -> None:
-    """Show what identifies this machine and software in every record."""
-    from .env import describe
+def env(
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    calibrate: Annotated[bool, typer.Option("--calibrate", help="measure this machine's roofs first")] = False,
+    threads: Annotated[
+        list[int] | None, typer.Option("--threads", min=1, help="threads to calibrate at besides 1 and all cores")
+    ] = None,
+    seconds: Annotated[float, typer.Option("--seconds", min=0.0, help="of each step of the calibration")] = 1.0,
+) -> None:
+    """Show what identifies this machine and software in every record, and the roofs measured on it."""
+    from . import roofs
+    from .env import check_device, describe
 
     if device not in ("cpu", "cuda"):
         raise UsageError(f"--device: {device!r} is neither cpu nor cuda")
-    typer.echo(json.dumps(describe(device), indent=2))
+    if threads and not calibrate:
+        raise UsageError("--threads is for --calibrate: add it, or leave --threads out")
+    described = describe(device)
+    path = roofs.kept_at(described["env_id"])
+    if calibrate:
+        check_device(device)
+        roofs.save(path, _calibrated(device, threads or [], seconds))
+        typer.echo(f"bench: roofs kept in {path}", err=True)
+    measured = roofs.load(path)
+    described["measured"] = measured.model_dump(mode="json") if measured else None
+    typer.echo(json.dumps(described, indent=2))
+
+
+def _calibrated(device: str, threads: list[int], seconds: float) -> Roofs:
+    from .calibrate import calibrate
+    from .watch import reasons
+
+    measured = calibrate(device, threads, seconds)
+    for reason in reasons(measured.watch):
+        typer.echo(f"bench: the roofs may stand too low: {reason}; calibrate an idle machine", err=True)
+    return measured
+
+
+@app.command()
+def check(
+    quick: Annotated[bool, typer.Option("--quick", help="fewer and shorter: 3 minutes instead of 30")] = False,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    threads: Annotated[int | None, typer.Option(min=1, help="default: all physical cores, as in a sweep")] = None,
+    out: Annotated[Path | None, typer.Option(help="a JSON file for all figures and raw ratios")] = None,
+) -> None:
+    """Test this machine with the harness: which differences does it tell apart? Exits with 3 if a bar is missed."""
+    from . import env
+
+    if device not in ("cpu", "cuda"):
+        raise UsageError(f"--device: {device!r} is neither cpu nor cuda")
+    if out is not None and not os.access(out.parent, os.W_OK):  # before half an hour is spent
+        raise UsageError(f"--out: {out} cannot be written: choose a file in a folder that exists and is yours")
+    env.check_device(device)
+    cores = env.identity("cpu")["cores"]
+    if threads is not None and threads > cores:
+        raise UsageError(
+            f"--threads: {threads} are more than the {cores} cores of this machine: choose at most {cores}"
+        )
+    from .check import launch, session, tell
+    from .check.plan import FULL, QUICK
+    from .store import write_whole
+
+    try:
+        with launch.local(device) as machine:
+            report = session.run(
+                QUICK if quick else FULL, machine, threads or cores, lambda line: typer.echo(f"... {line}", err=True)
+            )
+    except session.CheckFailedError as error:
+        typer.echo(f"bench check: {error}", err=True)
+        raise typer.Exit(SOME_FAILED) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+    typer.echo(tell.page(report))
+    if out is not None:
+        text = json.dumps(tell.document(report, env.describe(device)), indent=2, allow_nan=False) + "\n"
+        write_whole(out, lambda path: path.write_text(text, encoding="utf-8"))
+    raise typer.Exit(SOME_FAILED if report.missed else OK)
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *where: Any, **kwargs: Any) -> None:

@@ -29,12 +29,18 @@ _TABLE = (
         "static",
         "FlopCounterMode's count of a call that builds its weights",
     ),
+    Metric("arithmetic_intensity", "FLOP/B", "higher", "static", "FLOP of one call over the bytes that it must move"),
     Metric("weight_bytes", "B", "lower", "static", "parameters and buffers"),
     Metric("file_bytes", "B", "lower", "static", "the state_dict as torch.save writes it"),
     Metric("peak_bytes", "B", "lower", "static", "largest total of live allocations during one call of the phase"),
     Metric("numeric_error", "1", "lower", "static", "||y - y64|| / ||y64|| against float64; gradients when training"),
     Metric("latency", "s", "lower", "timing", "one call of the phase"),
     Metric("latency_ratio", "1", "lower", "timing", "latency over the baseline's of the same round"),
+    Metric(
+        "efficiency", "1", "higher", "timing", "share of the roof min(peak, intensity x bandwidth) that is reached"
+    ),
+    Metric("energy", "J", "lower", "timing", "one call of the phase, warm, the idle share included"),
+    Metric("compile_time", "s", "lower", "timing", "the first call of a compiled case, its kernels in no cache"),
     Metric("accuracy", "1", "higher", "training", "share of the test images that are classified right"),
     Metric("train_loss", "1", "lower", "training", "mean cross-entropy over the last epoch"),
     Metric("train_time", "s", "lower", "training", "wall time of the training loop"),

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from .case import Case, Kind, Task
 from .sweep import Protocol
 
-VERSION = 1  # raise it when the way of measuring changes: older results then count as not done
+VERSION = 2  # raise it when the way of measuring changes: older results then count as not done
 
 Status = Literal["ok", "unsupported", "oom", "timeout", "crashed", "wrong", "error"]
 

@@ -90,7 +90,7 @@ class _Runner:
     def keep(self, task: Task, line: dict[str, Any]) -> bool:
         """Store a finished task; True if a case of it failed."""
         self.store.add_task(line)
-        problems = [result["reason"] for result in line["results"] if result["status"] != "ok"]
+        problems = [result["reason"] for result in line["results"] if result["status"] not in ("ok", "unsupported")]
         self.progress.end(task, line["wall"], problems)
         return bool(problems)
 
@@ -132,8 +132,8 @@ def run(
 ) -> Summary:
     """Measure what the store does not hold yet; every finished task is in the store before the next one starts.
 
-    A task is done if a line with the same task, env, code and protocol holds results that are all ok or wrong;
-    failures are measured again.
+    A task is done if a line with the same task, env, code and protocol holds results that are all ok, wrong or
+    unsupported; failures are measured again.
     """
     identifier = env.env_id(sweep.device)
 
@@ -177,4 +177,4 @@ def _identity_of(line: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _is_sound(line: Mapping[str, Any]) -> bool:
-    return all(result["status"] in ("ok", "wrong") for result in line["results"])
+    return all(result["status"] in ("ok", "wrong", "unsupported") for result in line["results"])

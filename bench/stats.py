@@ -1,19 +1,25 @@
-"""Intervals. Everything a table calls lo and hi comes from here.
+"""Intervals, verdicts, percentiles and means over cases. Everything a table calls lo, hi or SLOWER comes from here.
 
 A process is one observation: rounds within a process share its memory layout, and a bootstrap over a handful of
-processes covers far less than it says. So: Student's t over processes, on the logarithm for times and ratios.
+processes covers far less than it says. So: Student's t over processes, on the logarithm for times and ratios, and
+a bootstrap only where there are processes enough for one.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
+from typing import Generic, TypeVar
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
 LEVEL = 0.95
+
+# Fewer processes, and a bootstrap covers less than it says (docs/methodology.md has the simulated figures).
+BOOTSTRAP_FROM = 20
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,30 @@ def mean_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
 
 def log_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
     """Geometric mean and Student's t interval of the logarithms; values must be positive."""
-    inner = mean_interval([math.log(value) for value in values], level)
+    return _exp(mean_interval([math.log(value) for value in values], level))
+
+
+def process_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
+    """Geometric mean over processes with its interval: Student's t on the logarithms, from 20 processes on BCa.
+
+    values: one positive number a process (the median of its rounds). Source of BCa: Efron, *Better bootstrap
+    confidence intervals*, JASA 82, 1987; the resamples are drawn from a fixed seed, so equal data give equal ends.
+    """
+    if len(values) < BOOTSTRAP_FROM:
+        return log_interval(values, level)
+    logs = np.log(np.asarray(values, dtype=float))
+    center = float(logs.mean())
+    if np.ptp(logs) == 0:  # no spread: every resample is the sample, and the acceleration would be 0/0
+        return _exp(Interval(center, center, center))
+    resamples = max(9999, math.ceil(200 / (1 - level)))  # 100 of them beyond each end
+    found = stats.bootstrap(
+        (logs,), np.mean, confidence_level=level, n_resamples=resamples, batch=10_000, method="BCa",
+        rng=np.random.default_rng(0),
+    ).confidence_interval  # fmt: skip
+    return _exp(Interval(center, float(found.low), float(found.high)))
+
+
+def _exp(inner: Interval) -> Interval:
     return Interval(math.exp(inner.value), math.exp(inner.lo), math.exp(inner.hi))
 
 
@@ -55,3 +84,160 @@ def paired_difference(a: Sequence[float], b: Sequence[float], level: float = LEV
     if np.ptp(difference) == 0:  # no spread: the test statistic is 0/0 or infinite
         return interval, 1.0 if difference[0] == 0 else 0.0
     return interval, float(stats.ttest_1samp(difference, 0.0).pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p-values, in the order given: all that lie below alpha are right together with probability 1 - alpha.
+
+    adjusted_(i) = max over j <= i of min(1, (m - j + 1) p_(j)), p_(1) <= p_(2) <= … the m p-values. NaN, a test that
+    could not be made, stays NaN and does not count. Source: Holm, Scand. J. Statist. 6, 1979.
+    """
+    made = sorted((p, index) for index, p in enumerate(p_values) if not math.isnan(p))
+    adjusted = [math.nan] * len(p_values)
+    largest = 0.0
+    for rank, (p, index) in enumerate(made):
+        largest = max(largest, min(1.0, (len(made) - rank) * p))
+        adjusted[index] = largest
+    return adjusted
+
+
+# ---------------------------------------------------------------------------------------------------- verdicts
+
+MARGIN = 0.01  # a difference within 1 % is none in practice: where code and data lie in memory can make as much
+
+
+class Verdict(StrEnum):
+    """What an interval of new / old says about the new one's time."""
+
+    SAME = "SAME"
+    FASTER = "FASTER"
+    SLOWER = "SLOWER"
+    CANT_TELL = "CAN'T TELL"
+
+
+def verdict(ratio: Interval, margin: float = MARGIN) -> Verdict:
+    """Where the whole interval of ``ratio``, new over old time, lies against the practical margin m.
+
+        SLOWER      lo > 1 + m
+        FASTER      hi < 1 / (1 + m)
+        SAME        1 / (1 + m) <= lo and hi <= 1 + m
+        CAN'T TELL  otherwise, and without an interval
+
+    A verdict that is wrong (SLOWER of what is slower by no more than m, SAME of what is, …) takes an interval that
+    misses the truth: 5 % at most at a level of 95 %, however noisy the machine; called_slower has the exact rates.
+    """
+    if margin < 0:
+        raise ValueError(f"margin is a share of the time that makes no difference, so at least 0; got {margin}")
+    high, low = 1 + margin, 1 / (1 + margin)
+    if ratio.lo > high:
+        return Verdict.SLOWER
+    if ratio.hi < low:
+        return Verdict.FASTER
+    if ratio.lo >= low and ratio.hi <= high:
+        return Verdict.SAME
+    return Verdict.CANT_TELL  # NaN fails every comparison
+
+
+def verdict_level(among: int) -> float:
+    """The level of each of ``among`` intervals with which all of their verdicts are right together in 95 %.
+
+    Bonferroni's 1 - 0.05/k: simultaneous intervals, and a verdict is a function of its interval. Holm's steps gain
+    power for tests of one hypothesis each; for a choice between SLOWER, FASTER and SAME no such proof is known.
+    """
+    if among < 1:
+        raise ValueError(f"among counts the comparisons of one table, this one included: at least 1, not {among}")
+    return 1 - (1 - LEVEL) / among
+
+
+def process_verdict(ratios: Sequence[float], margin: float = MARGIN, among: int = 1) -> Verdict:
+    """The verdict on one case, a ratio a process, that is one of ``among`` compared with the same baseline."""
+    return verdict(process_interval(ratios, verdict_level(among)), margin)
+
+
+def called_slower(truth: float, spread: float, processes: int, margin: float = MARGIN, among: int = 1) -> float:
+    """The probability that a true ratio of ``truth`` is called SLOWER, by fewer than 20 processes.
+
+    spread: standard deviation of the log ratio between processes, normal. With T noncentral t of R - 1 degrees of
+    freedom: P(T > t), noncentrality (log truth - log(1 + m)) sqrt(R) / spread. FASTER of 1/truth has the same.
+    """
+    if spread <= 0 or processes < 2:
+        raise ValueError(f"needs a spread above 0 and at least 2 processes, got {spread} and {processes}")
+    critical = stats.t.ppf((1 + verdict_level(among)) / 2, processes - 1)
+    away = (math.log(truth) - math.log1p(margin)) * math.sqrt(processes) / spread
+    return float(stats.nct.sf(critical, processes - 1, away))
+
+
+def resolvable(spread: float, processes: int, margin: float = MARGIN, among: int = 1, power: float = 0.95) -> float:
+    """The smallest true ratio above 1 that is called SLOWER with probability ``power``; see called_slower."""
+
+    def lacking(log_ratio: float) -> float:
+        return called_slower(math.exp(log_ratio), spread, processes, margin, among) - power
+
+    start = math.log1p(margin)
+    reach = spread
+    while lacking(start + reach) < 0:
+        reach *= 2
+    return math.exp(optimize.brentq(lacking, start, start + reach, xtol=1e-9))
+
+
+# ------------------------------------------------------------------------------------------------- percentiles
+
+PERCENTILE_CONFIDENCE = 0.99
+
+
+@dataclass(frozen=True)
+class Percentile:
+    """A percentile, or None with what lacked for it."""
+
+    value: float | None
+    reason: str = ""
+
+
+def samples_needed(share: float) -> int:
+    """The fewest samples whose largest (of a low percentile: smallest) lies beyond it with 99 % confidence.
+
+    All n samples lie below the q quantile with probability q^n, so q^n <= 0.01: n = ceil(log 0.01 / log q), which is
+    459 for p99, 90 for p95, 44 for p90 and 7 for the median. With fewer the percentile may lie outside of all that
+    was seen. Source: Wilks, Ann. Math. Statist. 12, 1941 (the one-sided bound of first order).
+    """
+    if not 0 < share < 1:
+        raise ValueError(f"a percentile's share lies between 0 and 1 (p99 is 0.99), got {share}")
+    return math.ceil(math.log(1 - PERCENTILE_CONFIDENCE) / math.log(max(share, 1 - share)))
+
+
+def percentile(samples: Sequence[float], share: float) -> Percentile:
+    """The ``share`` quantile (0.99: p99) by linear interpolation, where there are samples enough for it."""
+    if len(samples) < (needed := samples_needed(share)):
+        return Percentile(None, f"p{100 * share:g} takes {needed} samples, there are {len(samples)}")
+    return Percentile(float(np.quantile(samples, share)))
+
+
+# ---------------------------------------------------------------------------------------------- over many cases
+
+V = TypeVar("V", bound=Hashable)
+C = TypeVar("C", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class Overall(Generic[V, C]):
+    """Geometric means by variant over ``cases``, those that every variant has; left_out: case → who lacks it."""
+
+    means: Mapping[V, float]
+    cases: tuple[C, ...]
+    left_out: Mapping[C, tuple[V, ...]]
+
+
+def geometric_means(ratios: Mapping[V, Mapping[C, float]]) -> Overall[V, C]:
+    """Geometric mean of each variant's ratios, over the cases that all variants have and no others.
+
+    ratios: variant → case → ratio. A mean over whatever a variant happens to have would rank it by what it failed
+    at. Without a common case there are no means. Source of the mean: Fleming and Wallace, CACM 29, 1986.
+    """
+    for variant, own in ratios.items():
+        if wrong := [case for case, ratio in own.items() if not ratio > 0]:
+            raise ValueError(f"{variant} has no positive ratio in {wrong[0]}: leave out what was not measured")
+    every = list(dict.fromkeys(case for own in ratios.values() for case in own))
+    left_out = {case: lacking for case in every if (lacking := tuple(v for v in ratios if case not in ratios[v]))}
+    common = tuple(case for case in every if case not in left_out)
+    means = {v: float(stats.gmean([own[case] for case in common])) for v, own in ratios.items() if common}
+    return Overall(means, common, left_out)

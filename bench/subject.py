@@ -15,6 +15,7 @@ from phnn.registry import find
 from phnn.tuning import tune
 
 from .case import Case
+from .execution import runner
 
 _MEMORY_FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
@@ -71,6 +72,8 @@ def build(case: Case, device: str, controlled: Case | None = None) -> Subject:
         inputs = tuple(x.to(memory_format=layout) for x in inputs)
     subject = Subject(case, module, inputs, phase_call(case, module, inputs))
     _prepare(subject, device)
+    if case.compile != "none" and device != "meta":
+        _note_paths(subject)
     return subject
 
 
@@ -81,10 +84,19 @@ def _prepare(subject: Subject, device: str) -> None:
         if device == "meta":
             raise ValueError("a tuned case is measured to be built: it has no form on the meta device")
         tune(module, subject.inputs, phase="infer" if case.phase in ("infer", "none") else "train")
-    if case.path == "bilinear" and case.algebra == "ph" and not case.rank and case.phase == "infer":
+    # a graph cannot ask whether a learned rule is still the one that was decomposed: there it runs along dense
+    eager = case.compile == "none"
+    if case.path == "bilinear" and case.algebra == "ph" and not case.rank and case.phase == "infer" and eager:
         for layer in module.modules():
             if isinstance(layer, PHLayer):
                 layer.decompose()
+
+
+def _note_paths(subject: Subject) -> None:
+    """A graph notes no path; the module as it is takes the same one, and notes it."""
+    case = replace(subject.case, compile="none")
+    with torch.set_grad_enabled(case.phase not in ("infer", "none")):
+        runner(case, subject.module, subject.inputs[0].device.type)(*subject.inputs)
 
 
 def _with(case: Case, **changes: Any) -> tuple[tuple[str, Any], ...]:
@@ -97,13 +109,17 @@ def first(output: Any) -> Tensor:
 
 
 def phase_call(case: Case, module: nn.Module, inputs: tuple[Tensor, ...]) -> Callable[[], Any]:
-    """One call of the case's phase: the forward pass, forward and backward, or a whole training step."""
+    """One call of the case's phase: the forward pass, forward and backward, or a whole training step.
+
+    Half precisions train without a gradient scaler: the gradient that enters is of order one.
+    """
+    run = runner(case, module, inputs[0].device.type)
     if case.phase in ("infer", "none"):
         module.eval()
 
         def infer() -> Tensor:
             with torch.inference_mode():
-                return first(module(*inputs))
+                return first(run(*inputs))
 
         return infer
 
@@ -124,7 +140,7 @@ def phase_call(case: Case, module: nn.Module, inputs: tuple[Tensor, ...]) -> Cal
     def forward_backward() -> Tensor:
         for tensor in (*module.parameters(), *inputs):
             tensor.grad = None
-        y = first(module(*inputs))
+        y = first(run(*inputs))
         y.backward(cotangent(y))
         return y
 

@@ -16,28 +16,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from phnn.algebras import algebra as find_algebra
 from phnn.algebras import near_matches
-from phnn.plan import PATHS
 from phnn.rank import generic_rank
 from phnn.registry import Spec, find, origin
-from phnn.tolerances import dtypes
 
 from .case import Case, Planned
 from .errors import UsageError
+from .factors import FACTOR_VALUES, unfit
 from .metrics import METRICS
 from .study.catalog import DATA
 from .study.recipe import Recipe
 
-# the execution factors and the values that this harness can measure
-FACTOR_VALUES: dict[str, tuple[str, ...]] = {
-    "phase": ("infer", "forward_backward", "train_step"),
-    "timer": ("host_warm",),
-    "compile": ("none",),
-    "dtype": tuple(dtypes()),
-    "precision": ("none",),
-    "path": ("auto", "tuned", *PATHS),
-    "memory_format": ("contiguous", "channels_last"),
-    "data": tuple(DATA),
-}
 _OTHER_AXES = ("algebra", "n", "rank", "threads", "seed")
 LARGEST = 2**31  # of any number in an axis: no tensor has such a side
 
@@ -131,7 +119,7 @@ def expand(sweep: Sweep, data: str | None = None) -> list[Planned]:
                 spec = find(subject)
             except ValueError as error:
                 raise UsageError(f"{where}.subject: {error}") from None
-            for new in _entry_cases(entry, spec, where, data):
+            for new in _entry_cases(entry, spec, where, data, sweep.device):
                 old = planned.get(new.case.id, new)
                 metrics = old.metrics | new.metrics
                 planned[new.case.id] = Planned(new.case, metrics, new.skipped, new.controlled)
@@ -142,7 +130,7 @@ def expand(sweep: Sweep, data: str | None = None) -> list[Planned]:
     return list(planned.values())
 
 
-def _entry_cases(entry: Entry, spec: Spec, where: str, data: str | None) -> Iterator[Planned]:
+def _entry_cases(entry: Entry, spec: Spec, where: str, data: str | None, device: str) -> Iterator[Planned]:
     axes = {name: _values(name, value, spec, f"{where}.axes.{name}") for name, value in entry.axes.items()}
     trains = any(METRICS[m].task == "training" for m in entry.metrics)
     if trains != bool(axes.get("data")):
@@ -156,8 +144,9 @@ def _entry_cases(entry: Entry, spec: Spec, where: str, data: str | None) -> Iter
         raise UsageError(
             f"{where}.metrics: {strange[0]!r} is not measured in training: give it an entry without data"
         )
-    if trains and (unlike := set(axes.get("dtype", ["float32"])) - {"float32"}):
-        raise UsageError(f"{where}.axes.dtype: training is in float32, not {unlike.pop()}")
+    for factor, only in (("dtype", "float32"), ("precision", "none"), ("compile", "none")) if trains else ():
+        if unlike := set(axes.get(factor, [only])) - {only}:
+            raise UsageError(f"{where}.axes.{factor}: a training has {factor} {only}, not {sorted(unlike)[0]}")
     if entry.controls and ("width_scale" not in spec.shape or (spec.algebras == () and not spec.twin)):
         lacks = "width_scale" if "width_scale" not in spec.shape else "real twin"
         raise UsageError(f"{where}.controls: {spec.name!r} has no {lacks}, so it has no slim control")
@@ -169,12 +158,14 @@ def _entry_cases(entry: Entry, spec: Spec, where: str, data: str | None) -> Iter
     metrics = frozenset(entry.metrics)
     if any(METRICS[m].task == "timing" for m in metrics):
         metrics |= {"numeric_error"}  # no time is published of an answer that was not checked
+    if "efficiency" in metrics:
+        metrics |= {"arithmetic_intensity"}  # what the roof is drawn for
     for values in itertools.product(*axes.values()):
         chosen = dict(zip(axes, values, strict=True))
-        planned = _case(chosen, spec, entry, where, metrics)
+        planned = _case(chosen, spec, entry, where, metrics, device)
         yield planned
         if "slim" in entry.controls and planned.case.algebra != "real" and planned.skipped is None:
-            yield Planned(planned.case.slim_control(), metrics, controlled=planned.case.controlled)
+            yield Planned(planned.case.slim_control(), planned.metrics, controlled=planned.case.controlled)
 
 
 _IMAGE_AXES = {axis for data in DATA.values() for axis in data.shape}
@@ -225,7 +216,9 @@ def _whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value < LARGEST
 
 
-def _case(chosen: Mapping[str, Any], spec: Spec, entry: Entry, where: str, metrics: frozenset[str]) -> Planned:
+def _case(
+    chosen: Mapping[str, Any], spec: Spec, entry: Entry, where: str, metrics: frozenset[str], device: str
+) -> Planned:
     """One combination, with every factor that the subject does not take collapsed to its default."""
     factors = {key: value for key, value in chosen.items() if key in FACTOR_VALUES or key in ("threads", "seed")}
     shape = {**spec.shape, **{key: value for key, value in chosen.items() if key in spec.shape}}
@@ -251,7 +244,11 @@ def _case(chosen: Mapping[str, Any], spec: Spec, entry: Entry, where: str, metri
         factors.pop("memory_format", None)
     name = "none" if spec.algebras == () else algebra.name
     case = Case(spec.name, spec.kind, name, algebra.n, recipe=recipe, **_beside(spec, shape), **factors)
-    return Planned(case, metrics, skipped=_unfit(case, spec) or spec.constraints(algebra, shape))
+    if case.compile == "none":
+        metrics -= {"compile_time"}  # nothing is compiled, so there is nothing that it lacks
+    return Planned(
+        case, metrics, skipped=_unfit(case, spec) or unfit(case, device) or spec.constraints(algebra, shape)
+    )
 
 
 def _beside(spec: Spec, shape: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,20 +5,28 @@ A case that raises costs that case alone: its result says what went wrong, the o
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
+import random
 import sys
 import threading
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import torch
 
+from phnn.timing import Call
 from phnn.tolerances import tolerance
 
+from . import devices, execution, watch
 from .case import Case
-from .measure import flops, latency, memory, numerics, params
+from .measure import energy, flops, latency, memory, numerics, params, traffic
+from .nvml import AbsentError
 from .protocol import Reply, Request, Result
 from .study import data, train
 from .study.recipe import Recipe
@@ -29,8 +37,7 @@ def main(request_text: str, reply_path: Path) -> None:
     """Measure what the request asks for and write the reply whole."""
     request = Request.model_validate_json(request_text)
     torch.set_num_threads(request.threads)
-    # what precision "none" says is what runs: no silent TF32 in a float32 row
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    execution.set_tf32(any(case.precision == "tf32" for case in request.case_list()))  # cases of a task share it
     measure = {"timing": _timing, "static": _static, "training": _training}[request.kind]
     reply = Reply(results=measure(request))
     temporary = reply_path.with_suffix(".tmp")
@@ -46,6 +53,8 @@ def _guarded(case: Case, measure: Callable[[], Result]) -> Result:
         traceback.print_exc()
         if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
             return Result(case_id=case.id, status="oom", reason=_line(error))
+        if refusal := execution.refusal(error):
+            return Result(case_id=case.id, status="unsupported", reason=refusal)
         return Result(case_id=case.id, status="error", reason=f"{type(error).__name__}: {_line(error)}")
 
 
@@ -57,41 +66,80 @@ def _line(error: BaseException) -> str:
 
 
 def _timing(request: Request) -> list[Result]:
+    start = _age()
+    device = devices.find(request.device)
     built: dict[str, Subject] = {}
+    calls: dict[str, Call] = {}
     results: dict[str, Result] = {}
     for case in request.case_list():
 
         def make(case: Case = case) -> Result:
-            subject = build(case, request.device, request.controlled_by(case))
+            subject = build(case, device.type, request.controlled_by(case))
+            values = {}
+            if case.compile != "none":
+                values["compile_time"] = execution.compile_time(subject.call, device.type)
             subject.call()  # a case that cannot run is found before anything is timed
+            calls[case.id] = latency.prepared(subject.call, case.timer, device)
             built[case.id] = subject
-            return Result(case_id=case.id)
+            return Result(case_id=case.id, values=values)
 
         results[case.id] = _guarded(case, make)
-    if built:
-        protocol = request.protocol
-        samples = latency.measure(
-            {case_id: subject.call for case_id, subject in built.items()},
-            precision=protocol.precision,
-            budget=protocol.budget,
-            min_block=protocol.min_block,
-            seed=request.repetition,
-            device=request.device,
-        )
-        for case_id, subject in built.items():
-            calls = samples.rounds[0].calls[case_id]
-            results[case_id] = Result(
-                case_id=case_id,
-                path_built=subject.path_built,
-                seconds=samples.seconds(case_id),
-                details={
-                    "stopped": samples.stopped,
-                    "calls_per_block": calls,
-                    "threads": torch.get_num_threads(),
-                    **({"plans": subject.plans} if subject.plans else {}),
-                },
-            )
+    if not built:
+        return list(results.values())
+    ready = _age()
+    before = watch.look(device.type)
+    protocol = request.protocol
+    samples = latency.measure(
+        calls,
+        precision=protocol.precision,
+        budget=protocol.budget,
+        min_block=protocol.min_block,
+        seed=request.repetition,
+        device=device,
+        timer=request.case_list()[0].timer,  # cases of a task share it
+    )
+    seen = watch.between(before, watch.look(device.type))
+    for case_id, subject in built.items():
+        result = results[case_id]
+        result.path_built = subject.path_built
+        result.seconds = samples.seconds(case_id)
+        result.details = {
+            "stopped": samples.stopped,
+            "settled": samples.settled[case_id],
+            "calls_per_block": samples.rounds[0].calls[case_id],
+            "threads": torch.get_num_threads(),
+            "watch": seen,
+            **({"plans": subject.plans} if subject.plans else {}),
+        }
+    walltime = latency.walltime(start, ready - start, samples.spent, _age())
+    for case_id in built:
+        results[case_id].details["walltime"] = walltime
+    if "energy" in request.metrics:
+        _energy(request, built, results)
     return list(results.values())
+
+
+def _energy(request: Request, built: Mapping[str, Subject], results: Mapping[str, Result]) -> None:
+    """Joules of a call of each subject, in an order drawn anew by each process, or why there are none."""
+    try:
+        counter = energy.counter_of(request.device)
+        for case_id in random.Random(request.repetition).sample(list(built), len(built)):
+            found = energy.per_call(built[case_id].call, counter, sync=energy.sync_of(request.device))
+            results[case_id].values["energy"] = found.joules
+            results[case_id].details["energy_window"] = {
+                "calls": found.calls,
+                "seconds": found.seconds,
+                "ticks": found.ticks,
+            }
+    except AbsentError as absent:
+        for case_id in built:
+            results[case_id].values.pop("energy", None)
+            results[case_id].unsupported["energy"] = str(absent)
+
+
+def _age() -> float:
+    """Seconds since this process was started."""
+    return time.time() - psutil.Process().create_time()
 
 
 # ---------------------------------------------------------------------------------------------------- static
@@ -110,7 +158,8 @@ def _static_case(case: Case, request: Request) -> Result:
         result.values["peak_bytes"] = memory.peak_bytes(make, request.device)
     if case.control != "none":
         result.details |= _slim_details(case, controlled)
-    subject = build(case, request.device, controlled)
+    # what is counted is what the module says; a compiled call would hide it from the counters
+    subject = build(replace(case, compile="none"), request.device, controlled)
     if wanted & {"params"}:
         result.values["params"] = params.params(subject.module)
     if wanted & {"weight_bytes"}:
@@ -118,9 +167,13 @@ def _static_case(case: Case, request: Request) -> Result:
     if wanted & {"file_bytes"}:
         result.values["file_bytes"] = params.file_bytes(subject.module)
     _counts(result, subject, wanted)
+    if "arithmetic_intensity" in wanted:
+        _intensity(result, subject)
     if "macs_fvcore" in wanted:
         _fvcore(result, subject)
     if "numeric_error" in wanted:
+        if case.compile != "none":
+            subject = build(case, request.device, controlled)
         _numerics(result, subject)
     result.path_built = subject.path_built
     if subject.plans:
@@ -157,6 +210,15 @@ def _strange_counts(result: Result, subject: Subject, counted: dict[str, int]) -
     result.details["macs_uncounted"] = flops.uncounted(subject)
 
 
+def _intensity(result: Result, subject: Subject) -> None:
+    found = traffic.traffic(subject, flops.costs(subject))
+    result.details["traffic"] = {"flop": found.flop, "bytes": found.bytes}
+    if found.intensity is None:
+        result.unsupported["arithmetic_intensity"] = "nothing in it multiplies, so it has no intensity"
+    else:
+        result.values["arithmetic_intensity"] = found.intensity
+
+
 def _fvcore(result: Result, subject: Subject) -> None:
     try:
         value, uncounted = flops.macs_fvcore(subject.module, subject.inputs)
@@ -169,14 +231,19 @@ def _fvcore(result: Result, subject: Subject) -> None:
 
 def _numerics(result: Result, subject: Subject) -> None:
     case = subject.case
-    error = numerics.numeric_error(subject)
-    of = "output" if case.phase == "infer" else "gradient"
+    # the masks of a dropout must be those of the reference; how fast they are drawn is not asked here
+    with execution.same_draws() if case.compile != "none" else contextlib.nullcontext():
+        errors = numerics.errors(subject)
     path = "bilinear" if "bilinear" in subject.path_built else "dense"
-    allowed = tolerance(case.dtype, case.kind, of, path)
-    result.values["numeric_error"] = error
-    if not error <= allowed:
+    depth = numerics.depth(subject.module)
+    allowed = {of: tolerance(execution.rounded_to(case), case.kind, of, path, depth) for of in errors}
+    result.values["numeric_error"] = errors.get("gradient", errors["output"])
+    result.details["errors"], result.details["tolerances"] = errors, allowed
+    wrong = [of for of in errors if not errors[of] <= allowed[of]]
+    if wrong:
+        of = wrong[-1]
         result.status = "wrong"
-        result.reason = f"relative error {error:.2e} against float64, at most {allowed:.1e} is right"
+        result.reason = f"{of}: relative error {errors[of]:.2e} against float64, at most {allowed[of]:.1e} is right"
 
 
 # -------------------------------------------------------------------------------------------------- training

@@ -2,6 +2,7 @@
 
     <!-- table: SWEEP HEADING -->   … <!-- end -->    a section of that sweep's summary.md
     <!-- figure: SWEEP NAME -->     … <!-- end -->    one of its figures
+    <!-- text: FOLDER FILE -->      … <!-- end -->    what a command wrote there: Markdown as it is, .txt as printed
 
 ``make docs-figures`` runs it; ``--check`` only says whether anything would change.
 """
@@ -15,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "results" / "reference"
-_BLOCK = re.compile(r"(<!-- (table|figure): (\S+) (.+?) -->\n).*?(<!-- end -->)", re.S)
+_BLOCK = re.compile(r"(<!-- (table|figure|text): (\S+) (.+?) -->\n).*?(<!-- end -->)", re.S)
 
 
 def folder_of(sweep: str) -> Path:
@@ -35,6 +36,15 @@ def table(sweep: str, heading: str) -> str:
     return sections[heading]
 
 
+def text(folder: str, name: str) -> str:
+    """A file anywhere below a reference folder; a line that says so while nothing has measured it."""
+    found = sorted((REFERENCE / folder).rglob(name))
+    if not found:
+        return "*Not measured yet.*"
+    content = found[0].read_text(encoding="utf-8").strip()
+    return f"```text\n{content}\n```" if found[0].suffix == ".txt" else content
+
+
 def filled(path: Path) -> str:
     """The text of a document with every block filled."""
 
@@ -42,6 +52,8 @@ def filled(path: Path) -> str:
         begin, kind, sweep, name, end = match.groups()
         if kind == "table":
             return f"{begin}{table(sweep, name)}\n{end}"
+        if kind == "text":
+            return f"{begin}{text(sweep, name)}\n{end}"
         image = os.path.relpath(folder_of(sweep) / "figures" / f"{name}.png", path.parent)
         return f"{begin}![{name.replace('_', ' ')}]({image})\n{end}"
 

@@ -50,10 +50,9 @@ class Twin:
 def _of_layer(weight: Tensor, new: Any) -> Product:
     """A weight, whose rows and columns are component-major, and the PH layer that it belongs to."""
     rule = ("a", "b", "c") if new.rank else ("A",) if new.algebra.learned and not new.rule_shared else ()
+    own = (new.F, *(getattr(new, name) for name in rule))
     A, F = new.factors()[0]
-    return Product(
-        weight, A, F, (new.F, *(getattr(new, name) for name in rule)), weight.requires_grad, new.transposed
-    )
+    return Product(weight, A, F, own, weight.requires_grad, new.transposed)
 
 
 # --------------------------------------------------------------------------------------------- linear, convolution

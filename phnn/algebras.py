@@ -25,14 +25,17 @@ class Algebra:
     """An n-dimensional real algebra, or the learned rule ``ph`` whose constants are a layer's parameter.
 
     e_i e_j = sum_k T[i, j, k] e_k, with T of shape (n, n, n), float64, read-only; T is None for a learned rule.
-    Two algebras are equal when their constants are, whatever their names.
+    Two algebras are equal when their constants are, whatever their names. learned: the rule is a parameter (``ph``).
     """
 
     name: str
     n: int
     T: np.ndarray | None = field(default=None)
+    # no property that looks at T: a compiled layer would guard the array at every call, and fail in inference mode
+    learned: bool = field(init=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "learned", self.T is None)
         object.__setattr__(self, "n", _integer(self.n))
         if self.n < 1:
             raise ValueError(f"an algebra has at least one dimension, not n={self.n}")
@@ -43,11 +46,6 @@ class Algebra:
             raise ValueError(f"algebra {self.name!r}: T has shape {T.shape}, n={self.n} needs {(self.n,) * 3}")
         T.flags.writeable = False
         object.__setattr__(self, "T", T)
-
-    @property
-    def learned(self) -> bool:
-        """True when the rule is a parameter of the layer (``ph``)."""
-        return self.T is None
 
     @property
     def constants(self) -> np.ndarray:

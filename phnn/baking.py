@@ -33,6 +33,7 @@ _WHITENINGS = (PHWhitening1d, PHWhitening2d, PHWhitening3d)
 _CONVS: tuple[type[nn.Module], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
+@torch.inference_mode(False)  # tensors made in inference mode could never be trained
 def to_real(model: nn.Module) -> Any:
     """A copy of ``model`` whose hypercomplex layers are torch.nn's, with the same outputs; ``model`` is not touched.
 

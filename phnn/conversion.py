@@ -41,6 +41,7 @@ INITS = ("random", "project")
 ENDS = ("convert", "real")
 
 
+@torch.inference_mode(False)  # tensors made in inference mode could never be trained
 def convert(
     model: nn.Module,
     algebra: str | Algebra = "ph",
@@ -194,7 +195,7 @@ def _twin_of(
         setattr(new, name, copy.deepcopy(getattr(old, name), memo))
     if getattr(old, "groups", 1) > 1:
         new = ContiguousGroups(new).train(old.training)
-    with torch.inference_mode(False), torch.enable_grad():  # so that parts of a weight ask for gradients if it does
+    with torch.enable_grad():  # so that parts of a weight ask for gradients if it does
         products, vectors = twin.products(old, new), twin.vectors(old, new)
     _follow_weights(products)
     _follow_biases(vectors, init)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from functools import cached_property
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from .algebras import near_matches
@@ -19,7 +18,8 @@ class Plan:
     path: see ``phnn.functional``; memory_format: what the input is brought into, and the output left in (``keep``:
     as it comes); packed: weights kept in the CPU library's own layout (inference); chunk: images, or rows of a
     linear, that the bilinear path takes through its three steps at a time in inference, 0 for all at once; fused:
-    components mixed by the compiled kernel, where this machine has it (``phnn.kernels``).
+    components mixed by the compiled kernel, where this machine has it (``phnn.kernels``); plain: nothing but the
+    path, the operator runs as torch would run it.
     """
 
     path: str
@@ -27,6 +27,8 @@ class Plan:
     packed: bool = False
     chunk: int = 0
     fused: bool = False
+    # asked at every call, and no cached_property, whose lock a compiler cannot enter
+    plain: bool = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         for name, value, known in (
@@ -37,15 +39,12 @@ class Plan:
                 raise ValueError(f"unknown {name} {value!r}{near_matches(str(value), known)}")
         if self.chunk < 0:
             raise ValueError(f"chunk counts images or rows, not {self.chunk}")
-
-    @cached_property
-    def plain(self) -> bool:
-        """Nothing but the path: the operator runs as torch would run it."""
-        return self.memory_format == "keep" and not (self.packed or self.chunk or self.fused)
+        plain = self.memory_format == "keep" and not (self.packed or self.chunk or self.fused)
+        object.__setattr__(self, "plain", plain)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON; ``Plan(**plan.as_dict())`` is the plan again."""
-        return asdict(self)
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.init}
 
     def __str__(self) -> str:
         words = [self.path]

@@ -34,6 +34,7 @@ _MARGIN = 0.98  # another plan than dense must win by more than noise
 _CHANGE = 0.9  # another memory format than its neighbours' must win by what the conversions may cost
 _CHUNK_BYTES = 2 << 20  # mixed input of a chunk: about a core's second-level cache
 _ROUNDS = 5  # fewer may all be disturbed
+_FAR = 2.0  # times the fastest: more than noise makes of equals in one round
 _RUN_OFF = 15  # rounds of the tuned model against the untuned one, the faster half of which decides
 _PHASES = ("infer", "train")
 _FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -181,7 +182,7 @@ def candidates(layer: PHLayer, x: Tensor, phase: str, memory_format: str) -> lis
     if bilinear:
         assert rank is not None
         chunks = [0, *(_chunks(x, rank / layer.n) if infer else [])]
-        plans += [Plan("bilinear", keep, packed, chunk, fused) for chunk in chunks for packed in {False, packable}]
+        plans += [Plan("bilinear", keep, packable, chunk, fused) for chunk in chunks]
     return plans
 
 
@@ -268,10 +269,17 @@ def _likeness(layer: PHLayer, x: Tensor) -> tuple[Any, ...]:
 def _plan_seconds(
     layer: PHLayer, x: Tensor, plans: Sequence[Plan], phase: str, seconds_per_plan: float
 ) -> dict[Plan, float]:
-    """Seconds of each plan: its fastest round, since whatever else runs on the machine only adds."""
+    """Seconds of each plan: its fastest round, since whatever else runs on the machine only adds.
+
+    A plan that a first look finds far behind is not looked at again.
+    """
     calls = {str(plan): _call(layer, x, plan, phase) for plan in plans}
-    samples = sample(calls, _until(seconds_per_plan * len(plans)), warmup=1, sync=_sync(x))
-    return {plan: min(samples.seconds(str(plan))) for plan in plans}
+    look = sample(calls, lambda rounds: "looked" if rounds else None, warmup=1, sync=_sync(x))
+    seconds = {name: min(look.seconds(name)) for name in calls}
+    near = {name: call for name, call in calls.items() if seconds[name] <= _FAR * min(seconds.values())}
+    samples = sample(near, _until(seconds_per_plan * len(near)), warmup=0, sync=_sync(x))
+    seconds |= {name: min(samples.seconds(name)) for name in near}
+    return {plan: seconds[str(plan)] for plan in plans}
 
 
 def _call(layer: PHLayer, x: Tensor, plan: Plan, phase: str) -> Callable[[], object]:

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -71,7 +72,7 @@ class Worker:
             except subprocess.TimeoutExpired:
                 return _all(request, "timeout", f"no result after {request.protocol.timeout:g} s; see {log}")
             if code != 0:
-                return _all(request, "crashed", f"it ended with {_ending(code)}; {_last_line(log)} see {log}")
+                return _all(request, "crashed", f"it ended with {ending(code)}; {last_line(log)} see {log}")
             try:
                 result = Reply.model_validate_json(reply.read_text(encoding="utf-8"))
             except (OSError, ValidationError):
@@ -88,17 +89,36 @@ class Worker:
                 _kill(process)
 
     def _run(self, request: Request, reply: Path, log: Path) -> int:
-        """The exit code of a worker. Its standard input stays open while we live, and it ends when we do."""
+        """The exit code of a worker."""
+        return self.run(
+            ["bench.worker", str(reply)], request.model_dump_json(), request.threads, request.protocol.timeout, log
+        )
+
+    def run(self, args: list[str], line: str, threads: int, timeout: float | None, log: Path) -> int:
+        """The exit code of a fresh ``python -m args`` that is given ``line``; TimeoutExpired after ``timeout`` s.
+
+        Its standard input stays open while we live, and it ends when we do.
+        """
         with log.open("wb") as output:
-            process = self._start(["bench.worker", str(reply)], request.threads, output, output)
+            process = self._start(args, threads, output, output)
         assert process.stdin is not None
         try:
             with contextlib.suppress(BrokenPipeError):  # it died at once: its exit code says so
-                process.stdin.write(request.model_dump_json().encode() + b"\n")
+                process.stdin.write(line.encode() + b"\n")
                 process.stdin.flush()
-            return process.wait(timeout=request.protocol.timeout)
+            return process.wait(timeout=timeout)
         finally:
             self._end(process)  # a hang, or Ctrl-C here; nothing if it has ended
+
+    @contextlib.contextmanager
+    def beside(self, args: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+        """A ``python -m args`` that runs until the block ends, or until we do."""
+        with log.open("wb") as output:
+            process = self._start(args, 1, output, output)
+        try:
+            yield process
+        finally:
+            self._end(process)
 
     def _fork(self, request: Request, reply: Path, log: Path) -> int:
         """The exit code of a process forked for this request; a forker that dies or hangs is not used again."""
@@ -151,11 +171,13 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _ending(code: int) -> str:
+def ending(code: int) -> str:
+    """How a process ended, in words."""
     return f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
-def _last_line(log: Path) -> str:
+def last_line(log: Path) -> str:
+    """What a process said last, in words."""
     lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
     return f"its last line: {lines[-1].strip()};" if lines else "it printed nothing;"
 

@@ -1,4 +1,4 @@
-"""Latency of a chunk of a group: all its subjects in one process, interleaved round by round."""
+"""Latency of a chunk of a group: all its subjects in one process, interleaved round by round, by one timer."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-import torch
-
 from phnn import timing
 
+from ..devices import Device
+
 MIN_ROUNDS = 8
+LOOK = 1.05  # the rounds are looked at again when there are so many times as many: looking takes time too
 
 
 def stop_rule(
@@ -20,16 +21,19 @@ def stop_rule(
 ) -> timing.Stop:
     """Stop when every median is known to ``precision`` (relative half-width), or after ``budget`` seconds."""
     started: float | None = None
+    look = float(MIN_ROUNDS)
 
     def stop(rounds: Sequence[timing.Round]) -> str | None:
-        nonlocal started
+        nonlocal started, look
         started = clock() if started is None else started
         if len(rounds) < MIN_ROUNDS:
             return None
         if clock() - started >= budget:
             return "budget"
-        if len(rounds) % 4 == 0 and all(half_width([r.seconds[n] for r in rounds]) <= precision for n in names):
-            return "precision"
+        if len(rounds) % 4 == 0 and len(rounds) >= look:
+            look = LOOK * len(rounds)
+            if all(half_width([r.seconds[n] for r in rounds]) <= precision for n in names):
+                return "precision"
         return None
 
     return stop
@@ -47,20 +51,64 @@ def half_width(values: Sequence[float]) -> float:
     return (ordered[high] - ordered[low]) / (2 * statistics.median(ordered))
 
 
+def prepared(call: timing.Call, timer: str, device: Device) -> timing.Call:
+    """What ``timer`` calls again and again: the call itself, or its CUDA graph."""
+    return device.capture(call) if timer == "graph" else call
+
+
 def measure(
-    calls: Mapping[str, Callable[[], object]],
+    calls: Mapping[str, timing.Call],
     *,
     precision: float,
     budget: float,
     min_block: float,
     seed: int,
-    device: str,
+    device: Device,
+    timer: str = "host_warm",
+    clock: timing.Clock = time.perf_counter,
 ) -> timing.Samples:
-    """Interleaved rounds of all ``calls``, raw. seed draws the order of the rounds."""
+    """Interleaved rounds of all ``calls``, as ``prepared`` made them, raw. seed draws the order of the rounds.
+
+    host_warm, host_cold: the host's clock around calls whose device has finished; device_warm, device_cold, graph:
+    the device's events around them. Cold ones time single calls, the caches swept before each. The warm-up waits for
+    each call to settle, all together no longer than the budget.
+    """
+
+    def chill_and_wait() -> None:
+        device.chill()
+        device.sync()
+
+    # before events the sweep is only queued: while the device sweeps, the host launches the call
+    chills: dict[str, Callable[[], None]] = {"host_cold": chill_and_wait, "device_cold": device.chill}
     return timing.sample(
         calls,
-        stop_rule(list(calls), precision, budget),
+        stop_rule(list(calls), precision, budget, clock),
         min_block=min_block,
-        sync=torch.cuda.synchronize if device == "cuda" else timing.no_sync,
+        settle=budget / max(1, len(calls)),
+        watch=timing.host_watch(clock, device.sync) if timer.startswith("host") else device.watch,
+        chill=chills.get(timer),
+        clock=clock,
+        sync=device.sync,
         rng=random.Random(seed),
     )
+
+
+def walltime(start: float, build: float, spent: timing.Spent, total: float) -> dict[str, float]:
+    """Where the seconds of a timing task went; ``overhead`` is what is left of ``total``, the process's whole life.
+
+    start: interpreter and imports; build: modules, inputs, first calls and compilation; warmup; discarded: first
+    calls of visits and cache sweeps; measured: what the samples say.
+    """
+    known = {
+        "start": start,
+        "build": build,
+        "warmup": spent.warmup,
+        "discarded": spent.discarded,
+        "measured": spent.measured,
+    }
+    return {**known, "overhead": total - sum(known.values())}
+
+
+def overhead_share(walltime: Mapping[str, float]) -> float:
+    """The share of a timing task outside measured calls; start, build and all warm-up, that of visits too, apart."""
+    return walltime["overhead"] / (walltime["overhead"] + walltime["measured"])

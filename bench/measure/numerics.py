@@ -4,33 +4,50 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..subject import Subject, phase_call
 
 
-def numeric_error(subject: Subject) -> float:
-    """||y - y64|| / ||y64|| of one call: of the output in inference, of all gradients when training.
+def errors(subject: Subject) -> dict[str, float]:
+    """||y - y64|| / ||y64|| of one call: of its ``output``, and of all gradients as one, ``gradient``, when training.
 
-    The reference has the same parameters and inputs, in float64, through naive sums of Kronecker products.
+    The reference has the same parameters and inputs, in float64, uncompiled, through naive sums of Kronecker
+    products.
     """
     exact = _reference(subject)
-    pairs = [(_seeded(subject), _seeded(exact))]
+    found = {"output": _relative([(_seeded(subject), _seeded(exact))])}
     if subject.case.phase != "infer":
-        named = zip(_gradients(subject), _gradients(exact), strict=True)
-        pairs = [(mine, reference) for mine, reference in named]
+        found["gradient"] = _relative(list(zip(_gradients(subject), _gradients(exact), strict=True)))
+    return found
+
+
+def numeric_error(subject: Subject) -> float:
+    """The error of what the phase is for: of the gradients when training, else of the output."""
+    found = errors(subject)
+    return found.get("gradient", found["output"])
+
+
+def _relative(pairs: Sequence[tuple[Tensor, Tensor]]) -> float:
     difference = sum(float((mine.double() - reference).square().sum()) for mine, reference in pairs)
     scale = sum(float(reference.square().sum()) for _, reference in pairs)
     return math.sqrt(difference / scale) if scale else math.sqrt(difference)
 
 
+def depth(module: nn.Module) -> int:
+    """How many layers of a module have weights: matrices or filters of their own."""
+    return sum(any(p.dim() > 1 for p in layer.parameters(recurse=False)) for layer in module.modules())
+
+
 def _seeded(subject: Subject) -> Tensor:
     """One call, with the same dropout masks each time."""
     torch.manual_seed(subject.case.seed)
-    return subject.call()
+    output: Tensor = subject.call()
+    return output.detach()
 
 
 def _reference(subject: Subject) -> Subject:
@@ -41,7 +58,7 @@ def _reference(subject: Subject) -> Subject:
     # one tensor given twice (query, key and value) stays one tensor, and has one gradient
     doubles = {id(x): x.detach().double() for x in subject.inputs}
     inputs = tuple(doubles[id(x)] for x in subject.inputs)
-    case = replace(subject.case, dtype="float64")
+    case = replace(subject.case, dtype="float64", compile="none", precision="none")
     return Subject(case, module, inputs, phase_call(case, module, inputs))
 
 

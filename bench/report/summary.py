@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..stats import mean_interval, paired_difference
+from ..stats import Interval, geometric_means, holm, mean_interval, paired_difference
 
 # what may tell two rows of a variant apart; a column is shown where it does
 _FACTORS = ("batch", "channels", "out_channels", "size", "kernel_size", "width_scale", "dtype", "precision",
@@ -55,10 +55,60 @@ def _measured(rows: pd.DataFrame) -> str:
     for values, own in rows.groupby(index, sort=False, dropna=False):
         cells = own.set_index("metric")["text"]
         assert cells.index.is_unique, f"two rows of {values} would be shown as one"
-        lines.append(dict(zip(index, values, strict=True)) | {m: cells.get(m, "") for m in metrics})
+        lines.append(dict(zip(index, values, strict=True)) | {m: cells.get(m, "") for m in metrics} | _verdict(own))
     table = pd.DataFrame(lines)
+    if "verdict" in table:
+        table["verdict"] = table.pop("verdict").fillna("")  # the last column, beside the ratio that it judges
     order = [key for key in index if key not in ("variant", "path", "shape", "recipe")]
-    return markdown(table.sort_values(order, kind="stable") if order else table)
+    shown = markdown(table.sort_values(order, kind="stable") if order else table)
+    return "\n\n".join(filter(None, (shown, _margin(rows), _overall(rows, keys))))
+
+
+def _verdict(own: pd.DataFrame) -> dict[str, str]:
+    """What the rows of one case say of its ratio, where they say it."""
+    said = [json.loads(details).get("verdict") for details in own[own["metric"] == "latency_ratio"]["details"]]
+    return {"verdict": said[0]} if said and said[0] else {}
+
+
+def _margin(rows: pd.DataFrame) -> str:
+    """What the verdicts of a table mean."""
+    told = [json.loads(details) for details in rows[rows["metric"] == "latency_ratio"]["details"]]
+    margins = {f"{100 * own['margin']:g} %" for own in told if "verdict" in own}
+    if not margins:
+        return ""
+    return (
+        f"A verdict is about a difference of more than {', '.join(sorted(margins))} from the real layer; those of "
+        "one group are right together with 95 %, while each interval is of 95 % by itself."
+    )
+
+
+_IN_GROUP = ("path", "memory_format")  # factors in which the cases of a group may differ
+
+
+def _overall(rows: pd.DataFrame, keys: Sequence[str]) -> str:
+    """Geometric means of the ratio over the groups that all variants have, and what was left out."""
+    ratios = rows[rows["metric"] == "latency_ratio"]
+    inner = ["variant", *(key for key in keys if key in _IN_GROUP)]
+    outer = [key for key in keys if key not in _IN_GROUP]
+    names = {own.group_id: ", ".join(f"{key.replace('_', ' ')} {getattr(own, key)}" for key in outer)
+             for own in ratios.itertuples()}  # fmt: skip
+    by_variant = {
+        " ".join(str(part) for part in variant if part != "none"): dict(
+            zip(own["group_id"], own["value"].astype(float), strict=True)
+        )
+        for variant, own in ratios.groupby(inner, sort=False, dropna=False)
+        if (own["case_id"] != own["baseline_id"]).any()  # the baseline is 1 everywhere
+    }
+    if len(names) < 2 or not by_variant:
+        return ""
+    found = geometric_means(by_variant)
+    left = "; ".join(f"{names[group]} (no {', '.join(lacking)})" for group, lacking in found.left_out.items())
+    if not found.cases:
+        return f"No group has all variants, so there is no mean of the ratio over groups: {left}."
+    means = ", ".join(f"{variant} {mean:.3g}" for variant, mean in found.means.items())
+    groups = f"{len(found.cases)} groups that have" if len(found.cases) > 1 else "1 group that has"
+    over = f"Geometric mean of the latency ratio over {groups} all variants: {means}."
+    return f"{over} Left out: {left}." if left else over
 
 
 def _differing(shapes: pd.Series[str]) -> list[str]:
@@ -77,7 +127,8 @@ def _trained(rows: pd.DataFrame) -> str:
     figures: list[dict[Any, Any]] = accuracy.to_dict("records")
     by_case = {row["case_id"]: float(row["value"]) for row in figures}
     by_variant = {(row["group_id"], row["variant"]): float(row["value"]) for row in figures}
-    lines = []
+    lines: list[dict[str, Any]] = []
+    differences: list[tuple[dict[str, Any], str, tuple[Interval, float] | None]] = []
     for values, own in rows.groupby(index, sort=False, dropna=False):
         line = dict(zip(index, values, strict=True))
         params = own[own["metric"] == "params"]["value"].astype(float)
@@ -90,18 +141,28 @@ def _trained(rows: pd.DataFrame) -> str:
             others = mine["case_id"] != mine["baseline_id"]
             real = [by_case.get(baseline) for baseline in mine["baseline_id"][others]]
             slim = [by_variant.get((group, f"slim real ({line['variant']})")) for group in mine["group_id"]]
-            line["- real (points)"] = _difference(mine[others], real)
-            line["- slim real (points)"] = _difference(mine, slim)
+            line |= {"- real (points)": "", "- slim real (points)": ""}
+            differences.append((line, "- real (points)", _difference(mine[others], real)))
+            differences.append((line, "- slim real (points)", _difference(mine, slim)))
         lines.append(line)
-    return markdown(pd.DataFrame(lines).fillna(""))
+    made = [(line, column, found) for line, column, found in differences if found]
+    adjusted = holm([p for _, _, (_, p) in made])
+    for (line, column, (interval, _)), p in zip(made, adjusted, strict=True):
+        line[column] = f"{plus_minus(100 * interval.value, 50 * (interval.hi - interval.lo))} (p = {p:.2g})"
+    shown = markdown(pd.DataFrame(lines).fillna(""))
+    return f"{shown}\n\n{_ADJUSTED.format(len(made))}" if len(made) > 1 else shown
 
 
-def _difference(mine: pd.DataFrame, control: Sequence[float | None]) -> str:
+_ADJUSTED = (
+    "Differences are paired by seed, with an interval of 95 % each; p is that of Student's paired test, adjusted by "
+    "Holm for the {} comparisons of the table."
+)
+
+
+def _difference(mine: pd.DataFrame, control: Sequence[float | None]) -> tuple[Interval, float] | None:
+    """The difference over the pairs that there are, with its p-value; None with fewer than two."""
     pairs = [(float(a), b) for a, b in zip(mine["value"], control, strict=True) if b is not None]
-    if len(pairs) < 2:
-        return ""
-    interval, p = paired_difference([a for a, _ in pairs], [b for _, b in pairs])
-    return f"{plus_minus(100 * interval.value, 50 * (interval.hi - interval.lo))} (p = {p:.2g})"
+    return paired_difference([a for a, _ in pairs], [b for _, b in pairs]) if len(pairs) > 1 else None
 
 
 def markdown(df: pd.DataFrame) -> str:

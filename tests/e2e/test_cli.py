@@ -102,6 +102,20 @@ def test_the_table_holds_every_metric_of_every_case(ran):
     assert abs(nets["slim real (ph n=2)"] / nets["ph n=2"] - 1) < 0.02
 
 
+def test_the_paper_sweep_writes_the_comparison_with_the_published_counts(tmp_path):
+    filters = ["--filter", "subject=vgg16_bn", "--filter", "algebra=real"]
+    done = bench("run", "bench/sweeps/paper.toml", *filters, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"table:   {tmp_path}/published.tex (also .csv)" in done.stdout
+    row = pd.read_csv(tmp_path / "published.csv").iloc[0]
+    assert row[["published", "ours", "ours in the published form", "difference"]].tolist() == [
+        15253578, 15249354, 15253578, 4224
+    ]  # fmt: skip
+    assert row["explained by"].startswith("convolution biases, applied")
+    assert r"\toprule" in (tmp_path / "costs.tex").read_text()
+    assert "### Published parameter counts" in (tmp_path / "summary.md").read_text()
+
+
 def test_the_environment_is_kept_beside_the_table(ran):
     kept = json.loads((ran[1] / "env.json").read_text())
     shown = json.loads(bench("env").stdout)
@@ -193,7 +207,41 @@ def test_a_folder_that_is_no_run_folder_is_one_line(tmp_path):
     fails_in_one_line(bench("report", tmp_path), "is no run folder")
 
 
+def test_a_check_that_cannot_be_made_is_one_line_before_anything_is_measured(tmp_path):
+    fails_in_one_line(bench("check", "--device", "tpu"), "'tpu' is neither cpu nor cuda")
+    fails_in_one_line(bench("check", "--out", tmp_path / "none" / "check.json"), "cannot be written", "--out")
+    fails_in_one_line(bench("check", "--threads", "100000"), "100000 are more", "--threads")
+
+
 def test_help_lists_the_verbs():
     done = bench("--help")
     assert done.returncode == 0
-    assert all(verb in done.stdout for verb in ("list", "run", "report", "env"))
+    assert all(verb in done.stdout for verb in ("list", "run", "report", "env", "check"))
+
+
+def test_roofs_are_absent_with_a_reason_until_they_are_measured_and_then_rows(tmp_path, monkeypatch):
+    """Kept by env_id beside the environment, copied into the run folder, and no part of what identifies it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path, folder = tmp_path / "roofs.toml", tmp_path / "run"
+    head = SWEEP.split("[[cases]]")[0]
+    path.write_text(head + '[[cases]]\nsubject = "linear"\nmetrics = ["latency", "efficiency"]\naxes = {batch = 2}\n')
+    first = bench("run", path, "--out", folder)
+    assert first.returncode == 3, first.stderr
+    before = json.loads(bench("env").stdout)
+    assert before["measured"] is None
+    told = pd.read_csv(folder / "table.csv").set_index("metric")
+    assert told["status"]["efficiency"] == "unsupported"
+    assert "bench env --calibrate" in told["reason"]["efficiency"]
+
+    calibrated = bench("env", "--calibrate", "--seconds", 0.02)
+    assert calibrated.returncode == 0, calibrated.stderr
+    after = json.loads(calibrated.stdout)
+    assert after["measured"]["rates"][0]["flops"]["float32"] > 1e8
+    assert after["env_id"] == before["env_id"]
+    again = bench("run", path, "--out", folder)
+    assert again.returncode == 0, again.stderr
+    assert "0 measured now" in again.stdout
+    told = pd.read_csv(folder / "table.csv").set_index("metric")
+    assert told["value"]["efficiency"] > 0
+    assert told["value"]["arithmetic_intensity"] > 0
+    assert json.loads((folder / "roofs.json").read_text()) == after["measured"]

@@ -1,8 +1,14 @@
 """Small sweeps and finished tasks made by hand, so that the harness is tested without measuring."""
 
+import importlib.util
+import sys
+from pathlib import Path
+
 import pytest
 
 from bench import sweep as sweeps
+
+sys.path.insert(0, str(Path(__file__).parent / "support"))
 
 TINY = """
 schema = 1
@@ -48,3 +54,13 @@ def edited(tiny):
         return tiny
 
     return edit
+
+
+@pytest.fixture
+def fake_nvml():
+    """The module beside this one that stands for nvidia-ml-py's."""
+    path = Path(__file__).parent / "fake_nvml.py"
+    spec = importlib.util.spec_from_file_location("fake_nvml", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -208,3 +208,114 @@ def test_rows_that_are_not_in_yet_are_counted(planned):
     plan = plan_lines(planned)
     assert missing(plan, derive(plan, [])) == 16
     assert missing(plan, derive(plan, static(planned))) == 8
+
+
+def verdicts(planned, lines):
+    return {
+        name: json.loads(row["details"]).get("verdict") for name, row in rows(planned, lines, "latency_ratio").items()
+    }
+
+
+STEADY = [[[1.0] * 8, [1.2] * 8, [1.0] * 8, [0.8] * 8]] * 3  # three processes without any noise
+
+
+def test_each_ratio_is_judged_against_the_margin_and_the_baseline_is_not(planned):
+    lines = timings(planned, *STEADY)
+    assert verdicts(planned, lines) == {"real": None, "quaternion": "SLOWER", "ph n=2": "SAME", "ph n=4": "FASTER"}
+    details = json.loads(rows(planned, lines, "latency_ratio")["quaternion"]["details"])
+    assert (details["margin"], details["compared"]) == (0.01, 3)
+    assert details["verdict_level"] == pytest.approx(1 - 0.05 / 3)
+
+
+def test_a_verdict_is_corrected_for_all_comparisons_that_the_plan_asks_of_the_group(planned):
+    """The same times: alone beside the baseline they are evidence enough, among three variants they are not."""
+    processes = [[[1.0] * 8, [ratio] * 8, [1.0] * 8, [1.0] * 8] for ratio in (1.04, 1.06, 1.08)]
+    alone = [p[:2] for p in processes]
+    assert verdicts(planned[:2], timings(planned[:2], *alone))["quaternion"] == "SLOWER"
+    assert verdicts(planned, timings(planned, *processes))["quaternion"] == "CAN'T TELL"
+    skipped = [*planned[:2], *(Planned(p.case, p.metrics, skipped="no") for p in planned[2:])]
+    assert verdicts(skipped, timings(planned, *processes))["quaternion"] == "SLOWER", (
+        "a skipped case is no comparison"
+    )
+
+
+def test_the_interval_of_a_row_stays_95_per_cent_however_many_are_compared(planned):
+    processes = [[[1.0] * 8, [ratio] * 8, [1.0] * 8, [1.0] * 8] for ratio in (1.05, 1.06, 1.07)]
+    row = rows(planned, timings(planned, *processes), "latency_ratio")["quaternion"]
+    expected = log_interval([1.05, 1.06, 1.07])
+    assert (row["lo"], row["hi"]) == pytest.approx((expected.lo, expected.hi))
+
+
+def test_a_clock_that_drifts_in_all_processes_marks_the_latency_and_not_the_ratio(planned):
+    """Half as fast in the second half of the rounds, baseline and variants alike."""
+    lines = timings(planned, *[[[1.0] * 4 + [2.0] * 4] * 4] * 3)
+    assert rows(planned, lines, "latency")["quaternion"]["marks"] == "drifting"
+    assert rows(planned, lines, "latency_ratio")["quaternion"]["marks"] == ""
+
+
+def test_a_process_that_drifts_alone_is_noise(planned):
+    lines = timings(planned, *[[[1.0] * 8] * 4] * 2, [[1.0] * 4 + [2.0] * 4] * 4)
+    assert "drifting" not in rows(planned, lines, "latency")["quaternion"]["marks"]
+
+
+def with_calls(lines, calls):
+    for line in lines:
+        for found in line["results"]:
+            found["details"] = {"calls_per_block": calls}
+    return lines
+
+
+def test_percentiles_are_those_of_single_calls_over_all_processes(planned):
+    seconds = [i / 300 for i in range(1, 301)]
+    row = rows(planned, with_calls(timings(planned, *[[seconds] * 4] * 2), 1), "latency")["real"]
+    details = json.loads(row["details"])
+    assert details["percentiles"] == pytest.approx({"p50": 0.5017, "p90": 0.9, "p99": 0.99}, abs=2e-3)
+    assert "percentiles_lack" not in details
+    few = rows(planned, with_calls(timings(planned, *[[seconds[:50]] * 4] * 2), 1), "latency")["real"]
+    details = json.loads(few["details"])
+    assert details["percentiles"]["p99"] is None
+    assert details["percentiles"]["p90"] is not None
+    assert details["percentiles_lack"] == "p99 takes 459 samples, there are 100"
+
+
+def test_a_mean_of_calls_has_no_percentiles(planned):
+    lines = with_calls(timings(planned, *[[[1.0] * 500] * 4] * 2), 16)
+    details = json.loads(rows(planned, lines, "latency")["real"]["details"])
+    assert details["percentiles"] == {"p50": None, "p90": None, "p99": None}
+    assert details["percentiles_lack"] == "a sample is the mean of 16 calls"
+
+
+@pytest.mark.parametrize("status", ["error", "oom", "timeout", "crashed", "unsupported"])
+def test_the_time_of_an_answer_that_could_not_be_checked_is_not_published(planned, status):
+    lines = timings(planned, [[1.0]] * 4, [[1.0]] * 4)
+    lines += [task("static", [result(planned[1].case, status, reason="no check")], "s1", 1)]
+    for metric in ("latency", "latency_ratio"):
+        row = rows(planned, lines, metric)["quaternion"]
+        assert (row["status"], row["value"]) == (status, None)
+        assert row["reason"] == "its time is not published, unchecked: no check"
+    assert rows(planned, lines, "latency")["real"]["status"] == "ok"
+
+
+def test_a_ratio_to_an_unchecked_baseline_is_not_published(planned):
+    lines = timings(planned, [[1.0]] * 4, [[1.0]] * 4)
+    lines += [task("static", [result(planned[0].case, "oom", reason="too big")], "s0", 1)]
+    row = rows(planned, lines, "latency_ratio")["quaternion"]
+    assert (row["status"], row["reason"]) == ("oom", "the baseline, unchecked: too big")
+
+
+def test_a_wrong_answer_has_no_time_even_if_its_error_is_no_metric_of_the_sweep(planned):
+    planned = [Planned(p.case, frozenset({"latency"})) for p in planned]
+    lines = timings(planned, [[1.0]] * 4, [[1.0]] * 4)
+    lines += [task("static", [result(planned[1].case, "wrong", reason="error 0.5")], "s1", 1)]
+    row = rows(planned, lines, "latency")["quaternion"]
+    assert (row["status"], row["value"]) == ("wrong", None)
+
+
+def test_compile_time_has_an_observation_a_process(planned):
+    planned = [Planned(replace(p.case, compile="default"), frozenset({"latency", "compile_time"})) for p in planned]
+    lines = timings(planned, [[1.0, 1.0]] * 4, [[1.0, 1.0]] * 4)
+    for line, seconds in zip(lines, (4.0, 9.0), strict=True):
+        for found in line["results"]:
+            found["values"] = {"compile_time": seconds}
+    row = rows(planned, lines, "compile_time")["real"]
+    assert (row["value"], row["unit"], row["samples"], row["processes"]) == (pytest.approx(6.0), "s", 2, 2)

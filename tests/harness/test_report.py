@@ -2,6 +2,7 @@ import matplotlib as mpl
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
+from scipy import stats as reference
 
 from bench import sweep
 from bench.records import COLUMNS, derive
@@ -277,3 +278,40 @@ def test_the_own_sweep_of_layers_is_drawn_on_pages(tmp_path):
     looks = {(line.get_color(), line.get_marker(), str(line._unscaled_dash_pattern)) for line in lines}
     assert len(looks) == len(lines) == 14
     plt.close(figure)
+
+
+def test_a_ratio_stands_beside_its_verdict_and_the_margin_is_stated(tmp_path):
+    text = summary(expanded(tmp_path, LAYERS))
+    head = next(line for line in text.splitlines() if line.startswith("| "))
+    assert head.endswith("| latency ratio | verdict |")
+    assert next(line for line in text.splitlines() if "| ph n=2 |" in line).endswith("| SAME |")
+    assert next(line for line in text.splitlines() if "| real |" in line).endswith("| 1 |  |")
+    assert "a difference of more than 1 % from the real layer" in text
+
+
+def test_the_mean_over_groups_leaves_out_what_a_variant_lacks_and_says_so(tmp_path):
+    df = expanded(tmp_path, LAYERS.replace(', "bfloat16"', "").replace("threads = [1, 2]", "threads = 1"))
+    ratio = df["metric"] == "latency_ratio"
+    df.loc[ratio & (df["variant"] == "ph n=2"), "value"] = 2.0
+    assert "over 2 groups that have all variants: ph n=2 auto 2, ph n=4 auto 1." in summary(df)
+    failed = ratio & (df["variant"] == "ph n=4") & (df["channels"] == 16)
+    df.loc[failed, ["status", "reason"]] = ["oom", "out of memory"]
+    assert (
+        "over 1 group that has all variants: ph n=2 auto 2, ph n=4 auto 1. Left out: channels 16 (no ph n=4 auto)."
+        in (summary(df))
+    )
+    df.loc[ratio & (df["variant"] == "ph n=2") & (df["channels"] == 8), ["status", "reason"]] = ["oom", "no memory"]
+    assert "No group has all variants" in summary(df)
+
+
+def test_p_values_of_a_table_are_adjusted_for_their_number(tmp_path):
+    df = expanded(tmp_path, TRAINED.replace(', "kron"', "").replace("0.5, ", ""))
+    differs = (df["metric"] == "accuracy") & (df["algebra"] == "ph")
+    df.loc[differs, "value"] = df.loc[differs, "value"] + pd.Series([0.01, 0.02, 0.04], df.index[differs])
+    text = summary(df)
+    (row,) = [line for line in text.splitlines() if line.startswith("| ph n=2")]
+    real = reference.ttest_1samp([0.01, 0.02, 0.04], 0).pvalue
+    assert row.count(f"(p = {3 * real:.2g})") == 2, (
+        "to the real net and to the slim one; the slim one's own is the third"
+    )
+    assert "adjusted by Holm for the 3 comparisons" in text

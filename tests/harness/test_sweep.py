@@ -206,3 +206,70 @@ def test_a_path_that_a_subject_cannot_run_is_skipped_with_those_that_it_can(edit
     reasons = {p.case.algebra: p.skipped for p in planned}
     assert reasons["real"] is None
     assert reasons["ph"] == "gru runs along kron, dense, not bilinear"
+
+
+def skipped(edited, axes, device="cpu", metrics='["latency"]'):
+    """The reasons for which the quaternion cases of these execution factors are skipped, in order."""
+    path = edited("batch = 2", f"batch = 2\n{axes}")
+    path.write_text(path.read_text().replace("[protocol]", f'device = "{device}"\n[protocol]', 1))
+    path.write_text(path.read_text().replace('["params", "latency", "latency_ratio"]', metrics))
+    return [p.skipped for p in expand(path) if p.case.algebra == "quaternion"]
+
+
+TIMERS = 'timer = ["host_warm", "host_cold", "device_cold", "device_warm", "graph"]'
+
+
+def test_device_timers_are_skipped_on_a_cpu_with_the_timers_that_it_has(edited):
+    warm, cold, *device = skipped(edited, TIMERS)
+    assert (warm, cold) == (None, None)
+    assert all("a CUDA device's events: on a CPU take host_warm or host_cold" in reason for reason in device)
+    assert "timer graph" in device[2]
+
+
+def test_a_gpu_has_all_timers(edited):
+    assert skipped(edited, TIMERS, "cuda") == [None] * 5
+
+
+@pytest.mark.parametrize(
+    ("axes", "device", "expected"),
+    [
+        ('timer = "graph"\ncompile = ["default", "max-autotune"]', "cuda", [None, "CUDA graphs of its own"]),
+        ('compile = "default"\npath = ["auto", "tuned"]', "cpu", [None, "fastest of uncompiled ones"]),
+        ('precision = ["none", "amp_bf16", "amp_fp16", "tf32"]', "cpu", [None, None, None, "tensor cores"]),
+        ('precision = ["none", "amp_bf16", "amp_fp16", "tf32"]', "cuda", [None] * 4),
+        (
+            'phase = ["infer", "train_step"]\nprecision = "amp_fp16"',
+            "cpu",
+            [None, "training in float16 takes a GPU: on a CPU take amp_bf16"],
+        ),
+        ('dtype = "bfloat16"\nprecision = "amp_bf16"', "cpu", ["float32 parameters, these are bfloat16"]),
+        ('dtype = "float64"\nprecision = "tf32"', "cuda", ["float32 parameters, these are float64"]),
+    ],
+)
+def test_factors_that_cannot_go_together_are_skipped_with_the_reason(edited, axes, device, expected):
+    reasons = skipped(edited, axes, device)
+    assert len(reasons) == len(expected)
+    for reason, part in zip(reasons, expected, strict=True):
+        assert reason is None if part is None else part in reason
+
+
+def test_what_is_not_compiled_lacks_no_compile_time(edited):
+    path = edited("batch = 2", 'batch = 2\ncompile = ["none", "default"]')
+    path.write_text(path.read_text().replace('["params", "latency", "latency_ratio"]', '["latency", "compile_time"]'))
+    wanted = {p.case.compile: p.metrics for p in expand(path)}
+    assert wanted["none"] == {"latency", "numeric_error"}
+    assert wanted["default"] == {"latency", "numeric_error", "compile_time"}
+
+
+def test_a_training_takes_no_execution_factor_that_it_would_not_follow(tmp_path):
+    text = (sweeps.own_sweeps()[0].parent / "quick.toml").read_text()
+    path = tmp_path / "quick.toml"
+    for factor, value in (("compile", "default"), ("precision", "amp_bf16"), ("dtype", "bfloat16")):
+        path.write_text(text.replace('data = ["digits"]', f'data = ["digits"]\n{factor} = "{value}"'))
+        with pytest.raises(UsageError, match=f"axes.{factor}: a training has {factor} .*, not {value}"):
+            expand(path)
+
+
+def test_execution_factors_that_are_not_the_usual_ones_are_in_the_name_of_a_case(edited):
+    planned = expand(edited("batch = 2", 'batch = 2\ntimer = "host_cold"\nprecision = "amp_bf16"'))
+    assert planned[0].case.name.endswith("/infer host_cold amp_bf16")

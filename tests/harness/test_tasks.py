@@ -13,7 +13,7 @@ def case(algebra="quaternion", n=4, **kwargs):
 def test_every_chunk_of_a_large_group_has_the_baseline():
     cases = [case("real", 1, path="none")] + [case("ph", n) for n in range(2, 22)]
     planned = [Planned(c, frozenset({"latency"})) for c in cases]
-    timing = tasks(planned, 3, KINDS)
+    timing = [t for t in tasks(planned, 3, KINDS) if t.kind == "timing"]
     assert {len(t.cases) for t in timing} <= set(range(2, CHUNK + 1))
     assert all(t.cases[0].is_baseline and sum(c.is_baseline for c in t.cases) == 1 for t in timing)
     assert {c for t in timing for c in t.cases} == set(cases)
@@ -22,7 +22,19 @@ def test_every_chunk_of_a_large_group_has_the_baseline():
 
 def test_groups_are_never_mixed():
     planned = [Planned(case(dtype=d), frozenset({"latency"})) for d in ("float32", "float64")]
-    assert [len({c.dtype for c in t.cases}) for t in tasks(planned, 1, KINDS)] == [1, 1]
+    timing = [t for t in tasks(planned, 1, KINDS) if t.kind == "timing"]
+    assert [len({c.dtype for c in t.cases}) for t in timing] == [1, 1]
+
+
+def test_whatever_is_timed_is_checked_once_and_the_baseline_too():
+    """A baseline of which only parameters are wanted is timed beside the others, and held to the same."""
+    planned = [Planned(case("real", 1, path="none"), frozenset({"params"})), Planned(case(), frozenset({"latency"}))]
+    made = tasks(planned, 3, KINDS)
+    assert [(t.cases[0].algebra, t.metrics) for t in made if t.kind == "static"] == [
+        ("real", ("numeric_error", "params")),
+        ("quaternion", ("numeric_error",)),
+    ]
+    assert tasks([Planned(case(), frozenset({"params"}))], 3, KINDS)[0].metrics == ("params",), "nothing timed"
 
 
 def test_skipped_cases_make_no_task():

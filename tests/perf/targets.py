@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from bench.check.judge import state
+
 
 @dataclass(frozen=True)
 class Figure:
@@ -28,10 +30,7 @@ class Target:
 
     def line(self, found: Figure) -> str:
         """One printed line: met or missed when the whole interval lies on one side of the bar."""
-        if math.isnan(found.lo):  # measured once
-            verdict = "met" if found.value <= self.bar else "missed"
-        else:
-            verdict = "met" if found.hi <= self.bar else "missed" if found.lo > self.bar else "can't tell"
+        verdict = state(found.value, found.lo, found.hi, self.bar)
         interval = "" if math.isnan(found.lo) else f" [{found.lo:.3g}, {found.hi:.3g}]"
         remark = f"  ({found.remark})" if found.remark else ""
         return f"{verdict:<10} {self.name}: {found.value:.3g}{interval} {self.unit}, bar {self.bar:g}{remark}"

@@ -1,6 +1,7 @@
 """The machinery of ``make targets``, without a clock."""
 
 import importlib.util
+import random
 import sys
 from pathlib import Path
 
@@ -36,3 +37,24 @@ def test_every_module_of_targets_loads_and_names_its_bars(targets, path):
     found = importlib.import_module(path.stem).TARGETS
     assert found
     assert all(target.bar > 0 and target.name and callable(target.measure) for target in found)
+
+
+def test_the_interval_of_a_spread_and_of_two_covers_in_95_of_100(targets):
+    measure = importlib.import_module("targets_measure")
+    rng, covered, both = random.Random(5), 0, 0
+    for _ in range(1000):
+        ours, theirs = (
+            measure.pooled_sd([[rng.gauss(mean, sd) for _ in range(6)] for mean in (0.0, 5.0)]) for sd in (1.0, 4.0)
+        )
+        found, ratio = measure.sd_interval(*ours), measure.sd_ratio_interval(ours, theirs)
+        covered += found.lo <= 1.0 <= found.hi
+        both += ratio.lo <= 0.25 <= ratio.hi
+    assert all(930 <= count <= 970 for count in (covered, both)), (covered, both)
+
+
+def test_timing_tasks_are_taken_from_all_over_the_sweep(targets):
+    measure = importlib.import_module("targets_measure")
+    found = measure.chosen(measure.sweep.load(measure.SWEEP))
+    assert len(found) == measure.TASKS
+    assert {task.kind for task in found} == {"timing"}
+    assert len({task.cases[0].subject for task in found}) > 1

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-PAGES = [Path(__file__).parents[2] / "docs" / f"{page}.md" for page in ("algebras-and-layers", "conversion")]
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "docs" / "algebras-and-layers.md", ROOT / "docs" / "conversion.md", ROOT / "README.md"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

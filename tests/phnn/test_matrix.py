@@ -109,6 +109,15 @@ def compiles(layer: nn.Module, inputs: list[Tensor], kind: Kind, options: Option
     _close(y, expected, inputs[0].dtype)
 
 
+def compiles_before_it_has_ever_run(layer: nn.Module, inputs: list[Tensor], kind: Kind, options: Options) -> None:
+    """In inference mode, where what a graph keeps and guards is of another kind; nothing was prepared by a call."""
+    layer.eval()
+    torch._dynamo.reset()
+    with torch.inference_mode():
+        y = _call(torch.compile(layer, fullgraph=True, dynamic=False, backend="aot_eager"), inputs)
+        _close(y, _call(layer, inputs), inputs[0].dtype)
+
+
 def exports(layer: nn.Module, inputs: list[Tensor], kind: Kind, options: Options) -> None:
     layer.eval()
     program = torch.export.export(layer, tuple(inputs))
@@ -192,6 +201,7 @@ ASPECTS = {
         pickles,
         saves_a_strict_state_dict,
         compiles,
+        compiles_before_it_has_ever_run,
         exports,
         runs_under_autocast,
         lives_on_meta,

@@ -112,6 +112,101 @@ def test_the_device_is_waited_for_inside_every_block():
     assert samples.seconds("kernel") == pytest.approx([1.01e-3] * 3)
 
 
+def settling(clock: FakeClock, seconds):
+    """A callable whose calls take these seconds, and then the last of them again and again."""
+    left = list(seconds)
+
+    def call() -> None:
+        clock.now += left.pop(0) if len(left) > 1 else left[0]
+        clock.log.append("call")
+
+    return call
+
+
+def test_warming_up_goes_on_while_a_callable_gets_faster():
+    clock = FakeClock()
+    ramp = [1.0 * 0.9**i for i in range(30)]
+    samples = timing.sample({"ramps": settling(clock, ramp)}, rounds(1), clock=clock, settle=100.0)
+    assert samples.settled == {"ramps": True}
+    assert samples.seconds("ramps") == pytest.approx([ramp[-1]]), "no round saw the ramp"
+    assert samples.spent.warmup == pytest.approx(sum(ramp) + 5 * ramp[-1], rel=0.1)
+
+
+def test_warming_up_ends_when_its_time_is_spent_and_says_so():
+    clock = FakeClock()
+    samples = timing.sample(
+        {"ramps": settling(clock, [1.0 * 0.9**i for i in range(90)])}, rounds(1), clock=clock, settle=3.0
+    )
+    assert samples.settled == {"ramps": False}
+    assert 3.0 <= samples.spent.warmup - (1.0 + 0.9 + 0.81) <= 4.0
+
+
+def test_what_gets_slower_has_settled():
+    """Waiting would not bring it back: heat and neighbours are the rounds' business."""
+    clock = FakeClock()
+    samples = timing.sample(
+        {"a": settling(clock, [1.0 + 0.1 * i for i in range(60)])}, rounds(1), clock=clock, settle=99.0
+    )
+    assert samples.settled == {"a": True}
+    assert len(clock.log) == 3 + 2 * timing.BLOCKS + 2
+
+
+def test_noise_is_not_taken_for_getting_faster():
+    clock, rng = FakeClock(), random.Random(3)
+    noisy = [1e-2 * (1 + rng.expovariate(3.0)) for _ in range(400)]
+    samples = timing.sample({"a": settling(clock, noisy)}, rounds(1), clock=clock, settle=1.0)
+    assert samples.settled == {"a": True}
+
+
+def test_without_time_to_settle_nothing_is_claimed():
+    clock = FakeClock()
+    assert timing.sample({"a": clock.costs("a", 1.0)}, rounds(1), clock=clock).settled == {"a": False}
+
+
+def test_a_chilled_callable_is_timed_one_call_at_a_time_each_right_after_a_chill():
+    clock = FakeClock()
+    variants = {"a": clock.costs("a", 1e-5), "b": clock.costs("b", 2e-5)}
+    samples = timing.sample(variants, rounds(5), chill=clock.costs("chill", 1.0), warmup=0, clock=clock)
+    visits = clock.log[2:]
+    assert visits[::2] == ["chill"] * 10
+    assert sorted(visits[1::2]) == ["a"] * 5 + ["b"] * 5
+    assert samples.seconds("a") == pytest.approx([1e-5] * 5)
+    assert samples.rounds[0].calls == {"a": 1, "b": 1}
+
+
+def test_a_watch_of_the_device_replaces_the_hosts_clock():
+    clock = FakeClock()
+    device = {"seconds": 0.0}
+
+    def launch() -> None:
+        clock.now += 1e-3
+        device["seconds"] += 1e-4
+
+    def watch(call, calls: int) -> float:
+        before = device["seconds"]
+        for _ in range(calls):
+            call()
+        return device["seconds"] - before
+
+    samples = timing.sample({"kernel": launch}, rounds(3), watch=watch, clock=clock)
+    assert samples.seconds("kernel") == pytest.approx([1e-4] * 3)
+    assert samples.rounds[0].calls["kernel"] == 16, "a block lasts min_block by the watch that times it"
+
+
+def test_every_second_of_a_run_is_accounted_for():
+    clock = FakeClock()
+    stop_looks = rounds(4)
+
+    def stop(seen):
+        clock.now += 0.25  # the sampler's own
+        return stop_looks(seen)
+
+    samples = timing.sample({"a": clock.costs("a", 1.0), "b": clock.costs("b", 2.0)}, stop, clock=clock)
+    spent = samples.spent
+    assert (spent.warmup, spent.discarded, spent.measured) == pytest.approx((4 * 3.0, 4 * 3.0, 4 * 3.0))
+    assert clock.now - (spent.warmup + spent.discarded + spent.measured) == pytest.approx(5 * 0.25)
+
+
 def test_nothing_to_time_is_refused():
     with pytest.raises(ValueError, match="at least one"):
         timing.sample({}, rounds(1))

@@ -324,3 +324,17 @@ def test_a_lucky_round_does_not_choose_a_plan(monkeypatch):
     tuning = tune(layer, (torch.randn(1, 8, 6, 6),))
     assert rounds["run-off"]
     assert {plan.path for plan in tuning.plans.values()} == {"dense"}
+
+
+def test_a_plan_that_is_far_behind_is_looked_at_once(monkeypatch):
+    looked: list[set[str]] = []
+
+    def pretend(calls, *_args, **_kwargs):
+        looked.append(set(calls))
+        return type("Samples", (), {"seconds": staticmethod(lambda name: [9.0 if "factored" in name else 1.0])})
+
+    monkeypatch.setattr("phnn.tuning.sample", pretend)
+    tune(phnn.PHLinear(8, 8, algebra="quaternion"), (torch.randn(4, 8),))
+    first, second = looked[:2]
+    assert "factored" in first
+    assert second == first - {"factored"}

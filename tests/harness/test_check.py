@@ -1,0 +1,376 @@
+"""The self-test, on machines that a test makes up: their clock, their noise and their faults. No real time passes."""
+
+import contextlib
+import itertools
+import json
+import math
+import random
+from dataclasses import dataclass, field, replace
+
+import pytest
+from scipy import stats as scipy_stats
+
+from bench.check import judge, messages, plan, session, tell, work
+from bench.check.judge import Comparison, Finding
+from bench.check.messages import Kernel, Pair, Timed
+from bench.measure.latency import stop_rule
+from bench.stats import Interval, Verdict
+from bench.sweep import Protocol
+from phnn import timing
+
+PLAN = plan.Plan(
+    protocol=Protocol(processes=5, precision=0.01, budget=0.3),
+    same=40, more=40, loaded=20, longest=0.01, limit=None, loaded_limit=None, peers=2,
+)  # fmt: skip
+
+
+@dataclass
+class Simulated:
+    """A machine with a clock of its own.
+
+    between: sd of the log of a callable's time over processes (where its memory came to lie); within: the same over
+    blocks; drift: sd of a random walk of the whole machine, a step a block; favours: the factor of the callable that
+    was built second; beside: how much more noise there is under a load; hides: no call beyond the twentieth costs.
+    """
+
+    between: float = 0.003
+    within: float = 0.005
+    drift: float = 0.0
+    favours: float = 1.0
+    beside: float = 4.0
+    hides: bool = False
+    busy: float = 0.01
+    tick: float = 0.0
+    cores: int = 2
+    cut_after: int | None = None
+    now: float = 0.0
+    pace: float = 1.0
+    loaded: bool = False
+    orders: list[messages.Order] = field(default_factory=list)
+    rng: random.Random = field(default_factory=lambda: random.Random(7))
+
+    def clock(self):
+        self.now += 2e-8
+        return self.now if not self.tick else math.floor(self.now / self.tick) * self.tick
+
+    def spend(self, seconds):
+        more = self.beside if self.loaded else 1.0
+        self.pace *= math.exp(self.rng.gauss(0, self.drift * more))
+        self.now += seconds * self.pace * math.exp(self.rng.gauss(0, self.within * more))
+
+    def callable_of(self, pair, calls, second):
+        place = math.exp(self.rng.gauss(0, self.between)) * (self.favours if second else 1.0)
+        seconds = pair.kernel.size * 1e-9 * (min(calls, 20) if self.hides else calls) * place
+        return lambda: self.spend(seconds)
+
+    def launch(self, order):
+        self.orders.append(order)
+        found = {}
+        if order.durations:
+            found["kernels"] = [
+                Kernel(family=family, size=round(s * 1e9)) for s in order.durations for family in plan.FAMILIES
+            ]
+
+        def sample(calls):
+            rule = stop_rule(list(calls), order.protocol.precision, order.protocol.budget, clock=self.clock)
+            return timing.sample(calls, rule, clock=self.clock, rng=random.Random(order.repetition))
+
+        pairs = order.pairs[: self.cut_after] if order.limit is not None else order.pairs
+        timed = []
+        for pair in pairs:
+            first, second = (self.callable_of(pair, pair.calls[i], i == 1) for i in range(2))
+            timed.append(work.timed(first, second, sample, self.clock))
+        peers = {"other": [math.exp(self.rng.gauss(0, 0.01)) for _ in order.peers]} if order.peers else {}
+        return messages.Answer(pairs=timed, peers=peers, absent={"third": "it is not here"}, **found)
+
+    @contextlib.contextmanager
+    def load(self):
+        self.loaded = True
+        yield
+        self.loaded = False
+
+    def machine(self):
+        rest = [{"foreign_cpu": self.busy * factor, "steal": 0.001} for factor in (1.0, 1.1, 1.0, 1.0)]
+        return session.Machine(
+            device="cpu", cores=self.cores, launch=self.launch, load=self.load, look_on=lambda: rest, clock=self.clock,
+        )  # fmt: skip
+
+
+def check(simulated, asked=PLAN):
+    return session.run(asked, simulated.machine(), min(2, simulated.cores), lambda line: None)
+
+
+def missed(report):
+    return {finding.name for finding in report.missed}
+
+
+# ------------------------------------------------------------------------------------------- whole machines
+
+
+def test_a_quiet_machine_passes_and_is_told_what_it_resolves():
+    report = check(Simulated())
+    assert not report.missed
+    assert 0.01 < report.resolution.value < 0.03
+    assert report.resolution.lo <= report.resolution.value <= report.resolution.hi
+    page = tell.page(report)
+    assert "PASS" in page
+    assert "are told apart here" in page
+
+
+def test_a_machine_where_every_process_is_lucky_in_its_own_way_fails():
+    report = check(Simulated(between=0.05))
+    assert "identical callables: ratio off by more than 1 %" in missed(report)
+    assert "5 % more work: not called SLOWER" in missed(report)
+    assert report.resolution.value > 0.1
+    assert tell.page(report).count("FAIL") == 1
+
+
+def test_noise_alone_is_seldom_called_a_difference_however_large_it_is():
+    report = check(Simulated(between=0.05), replace(PLAN, same=150, more=2, loaded=2))
+    (called,) = [f for f in report.sections["A/A, the same twice"] if f.name.endswith("called different")]
+    assert called.state != "missed"
+
+
+def test_a_sampler_that_favours_one_of_two_is_found_out():
+    report = check(Simulated(favours=1.03))
+    assert "identical callables: called different" in missed(report)
+
+
+def test_work_that_costs_nothing_is_found_out():
+    report = check(Simulated(hides=True))
+    assert {"5 % more work: not called SLOWER", "5 % more work: estimate off by more than 1.5 points"} <= missed(
+        report
+    )
+    assert "under a load on another core: wrong verdicts" in missed(report), "SAME of different work is wrong"
+
+
+def test_drift_of_the_whole_machine_is_no_difference():
+    report = check(Simulated(drift=0.01))
+    assert not report.missed
+
+
+def test_a_coarse_clock_fails():
+    assert "the clock: its step / shortest block" in missed(check(Simulated(tick=1e-4)))
+
+
+def test_a_busy_machine_fails_and_is_told_what_to_do():
+    report = check(Simulated(busy=0.8))
+    assert missed(report) == {"other processes: share of the cores' time"}
+    assert "stop what else runs" in tell.page(report)
+
+
+def test_a_load_makes_verdicts_undecided_rather_than_wrong():
+    report = check(Simulated(beside=30.0))
+    assert not report.missed
+    said = [comparison.verdict for comparison in report.loaded]
+    assert said.count(Verdict.CANT_TELL) > len(said) / 2
+
+
+def test_the_load_runs_beside_its_own_pairs_only_and_leaves_them_a_core():
+    simulated = Simulated()
+    seen = []
+    launch = simulated.launch
+    simulated.launch = lambda order: seen.append((simulated.loaded, order.threads)) or launch(order)
+    check(simulated)
+    assert seen == [(False, 2)] * 6 + [(True, 1)] * 5
+    assert not simulated.loaded
+
+
+def test_with_one_core_the_load_is_left_out_and_that_is_said():
+    report = check(Simulated(cores=1))
+    assert "A load on another core" not in report.sections
+    assert any("no other core" in note for note in report.notes)
+
+
+def test_each_repetition_is_a_process_with_its_own_number_and_the_same_pairs():
+    simulated = Simulated()
+    check(simulated)
+    without = simulated.orders[1:6]
+    assert [order.repetition for order in without] == [0, 1, 2, 3, 4]
+    assert len({str(order.pairs) for order in without}) == 1
+
+
+def test_pairs_beyond_the_time_limit_are_left_out_of_every_process_and_that_is_said():
+    simulated = Simulated(cut_after=50)
+    report = check(simulated, replace(PLAN, limit=1.0))
+    assert len(report.idle) == 50
+    assert [len(order.pairs) for order in simulated.orders[1:6]] == [80, 50, 50, 50, 50]
+    assert [order.limit for order in simulated.orders[1:6]] == [1.0, None, None, None, None]
+    assert any(note.startswith("30 of 80 pairs were left out") for note in report.notes)
+
+
+def test_a_machine_too_slow_for_one_pair_of_each_kind_is_told_so():
+    with pytest.raises(session.CheckFailedError, match="only 1 of 80 pairs"):
+        check(Simulated(cut_after=1), replace(PLAN, limit=1.0))
+
+
+def test_the_document_is_strict_json_with_every_ratio():
+    report = check(Simulated(), replace(PLAN, same=8, more=8, loaded=4))
+    assert math.isinf(report.resolution.hi), "16 comparisons do not bound a 95 % quantile"
+    kept = json.loads(json.dumps(tell.document(report, {"env_id": "e"}), allow_nan=False))
+    assert kept["resolution"]["hi"] is None
+    assert kept["passed"] is True
+    assert len(kept["comparisons"]) == 20
+    assert all(len(entry["processes"]) == 5 for entry in kept["comparisons"])
+    assert {entry["truth"] for entry in kept["comparisons"]} == {1.0, 1.05}
+    assert "third was not asked: it is not here" in kept["notes"]
+
+
+# --------------------------------------------------------------------------------------------------- findings
+
+
+@pytest.mark.parametrize(
+    ("ends", "expected"),
+    [
+        ((0.01, 0.0, 0.02), "met"),
+        ((0.04, 0.01, 0.07), "can't tell"),
+        ((0.06, 0.04, 0.08), "can't tell"),
+        ((0.09, 0.051, 0.2), "missed"),
+        ((0.04, math.nan, math.nan), "met"),
+        ((0.06, math.nan, math.nan), "missed"),
+    ],
+)
+def test_a_bar_is_missed_only_when_the_interval_excludes_it(ends, expected):
+    assert Finding("f", "share", Interval(*ends), 0.05).state == expected
+
+
+@pytest.mark.parametrize(("count", "total"), [(0, 300), (6, 300), (1, 7), (7, 7)])
+def test_the_interval_of_a_share_is_that_of_clopper_and_pearson(count, total):
+    found = judge.share(count, total)
+    beta = scipy_stats.beta
+    assert found.lo == pytest.approx(beta.ppf(0.025, count, total - count + 1) if count else 0.0)
+    assert found.hi == pytest.approx(beta.ppf(0.975, count + 1, total - count) if count < total else 1.0)
+    assert found.value == count / total
+
+
+def test_a_share_of_nothing_is_refused():
+    with pytest.raises(ValueError, match="at least one trial"):
+        judge.share(0, 0)
+
+
+def comparison(ratios, calls=(20, 20)):
+    pair = Pair(kernel=Kernel(family="copy", size=1), calls=calls)
+    return Comparison(pair, tuple(Timed(ratio=r, seconds=1e-3, rounds=8, stopped="budget", wall=1.0) for r in ratios))
+
+
+STEADY = (0.999, 1.0, 1.001, 1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("ratios", "calls", "wrong"),
+    [
+        (STEADY, (20, 20), False),
+        (STEADY, (20, 21), True),  # SAME, said of different work
+        ([r * 1.05 for r in STEADY], (20, 21), False),
+        ([r * 1.05 for r in STEADY], (20, 20), True),
+        ([r / 1.05 for r in STEADY], (20, 21), True),
+        ((0.7, 1.4, 1.0, 0.9, 1.2), (20, 20), False),  # CAN'T TELL
+        ((0.7, 1.4, 1.0, 0.9, 1.2), (20, 21), False),
+    ],
+)
+def test_a_wrong_verdict_is_one_that_says_something_untrue(ratios, calls, wrong):
+    assert comparison(ratios, calls).wrong is wrong
+
+
+def test_the_smallest_slowdown_is_where_the_verdict_turns():
+    found = comparison(STEADY)
+    turns = judge.called_from(found)
+    assert 0.01 < turns < 0.02
+    assert comparison([r * (1 + turns) for r in STEADY]).verdict == Verdict.SLOWER
+    assert comparison([r * (1 + turns - 1e-4) for r in STEADY]).verdict != Verdict.SLOWER
+    same_noise = comparison([r * 1.05 for r in STEADY], (20, 21))
+    assert judge.called_from(same_noise) == pytest.approx(turns, abs=1e-4), (
+        "what a pair really differs by is no noise"
+    )
+    assert judge.called_from(comparison([1e-3, 1e3, 1.0, 1e-3, 1e3])) == math.inf
+
+
+@pytest.mark.parametrize(("count", "bounded"), [(71, False), (72, True), (200, True)])
+def test_a_resolution_has_an_upper_end_from_72_comparisons_on(count, bounded):
+    found = judge.resolution([comparison(STEADY)] * count)
+    assert math.isfinite(found.hi) is bounded
+
+
+def test_the_interval_of_a_resolution_covers_the_quantile_in_95_of_100():
+    """Ranks, not values: uniform numbers stand for the thresholds."""
+    rng = random.Random(3)
+    trials, covered = 2000, 0
+    for _ in range(trials):
+        found = judge.quantile([rng.random() for _ in range(120)], 0.95)
+        covered += found.lo <= 0.95 <= found.hi
+    assert scipy_stats.binomtest(covered, trials, 0.95, alternative="less").pvalue > 0.001
+
+
+def test_agreement_is_a_distance_and_reaches_zero_where_the_interval_holds_one():
+    assert judge.deviation(Interval(1.02, 0.98, 1.06)) == Interval(pytest.approx(0.02), 0.0, pytest.approx(0.06))
+    assert judge.deviation(Interval(0.8, 0.7, 0.9)).lo == pytest.approx(0.1)
+    assert judge.agreement("t", [[1.5, 1.4], [1.45, 1.5], [1.5, 1.5]]).state == "missed"
+    assert judge.agreement("t", [[1.0, 1.01], [1.0, 0.99], [1.001, 1.0]]).state == "met"
+
+
+def test_clock_readings_are_steps_and_costs():
+    ticks = itertools.count()
+    readings = judge.clock_readings(lambda: next(ticks) * 1e-7, count=9)
+    assert readings["step"] == pytest.approx([1e-7] * 9)
+    assert readings["cost"] == pytest.approx([2e-7] * 9, rel=0.05)
+    step, cost = judge.clock_findings(readings, min_block=1e-3)
+    assert (step.state, cost.state) == ("met", "met")
+    assert step.figure.value == pytest.approx(1e-4)
+
+
+# -------------------------------------------------------------------------------------------------- questions
+
+
+def test_questions_are_of_both_kinds_and_of_all_durations_and_families():
+    wanted = PLAN.durations()
+    assert wanted[0] == pytest.approx(1e-4)
+    assert wanted[-1] == pytest.approx(PLAN.longest)
+    kernels = [Kernel(family=f, size=round(s / plan.BASE * 1e9)) for s in wanted for f in plan.FAMILIES]
+    asked = plan.questions(PLAN, kernels)
+    assert [sum(p.truth == t for p in asked.idle) for t in (1.0, 1.05)] == [40, 40]
+    assert {p.kernel.family for p in asked.idle} == set(plan.FAMILIES)
+    assert {p.truth for p in asked.loaded} == {1.0, 1.05}
+    for prefix in (asked.idle[:30], asked.loaded[:10]):  # what a time limit leaves
+        assert {p.truth for p in prefix} == {1.0, 1.05}
+        assert max(p.kernel.size for p in prefix) > 8 * min(p.kernel.size for p in prefix)
+
+
+def test_both_checks_time_in_as_many_processes_as_a_sweep_does():
+    assert plan.FULL.protocol.processes == plan.QUICK.protocol.processes == Protocol().processes
+    assert plan.FULL.longest == 0.05
+
+
+def test_a_kernel_is_the_one_whose_time_is_nearest():
+    found = work.kernels([1e-6, 1e-4], lambda kernel: kernel.size**2 * 1e-8)
+    assert [k.family for k in found] == ["matmul", "conv", "copy"] * 2
+    for kernel, wanted in zip(found, [1e-6] * 3 + [1e-4] * 3, strict=True):
+        assert 0.75 < kernel.size**2 * 1e-8 / wanted < 1.34
+
+
+def test_a_time_limit_ends_the_pairs_between_two_of_them():
+    simulated = Simulated()
+    pair = Pair(kernel=Kernel(family="copy", size=10**6), calls=(2, 2))
+
+    def sample(calls):
+        return timing.sample(calls, lambda rounds: "enough" if rounds else None, clock=simulated.clock)
+
+    def make(kernel):
+        return lambda: simulated.spend(1e-3)
+
+    for limit, count in ((None, 20), (0.1, 5)):
+        found = work.time_pairs([pair] * 20, make, sample, limit, simulated.clock)
+        assert len(found) == count, limit
+    assert sum(t.wall for t in found) == pytest.approx(0.11, rel=0.3)
+
+
+def test_a_random_order_gives_the_findings_back_in_their_own():
+    pairs = [Pair(kernel=Kernel(family="copy", size=i + 1), calls=(1, 1)) for i in range(30)]
+    orders = []
+
+    def time_them(shuffled):
+        orders.append([p.kernel.size for p in shuffled])
+        return [Timed(ratio=p.kernel.size, seconds=1, rounds=1, stopped="", wall=1) for p in shuffled]
+
+    for seed in (1, 2):
+        assert [t.ratio for t in work.in_random_order(pairs, seed, time_them)] == list(range(1, 31))
+    assert orders[0] != orders[1]

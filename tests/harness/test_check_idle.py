@@ -1,0 +1,31 @@
+"""Whether the machine is left alone, from what bench.watch says of it."""
+
+import pytest
+
+from bench.check import idle
+
+
+@pytest.mark.parametrize(
+    ("foreign", "steal", "states"),
+    [(0.01, 0.0, ["met", "met"]), (0.5, 0.0, ["missed", "met"]), (0.01, 0.2, ["met", "missed"])],
+)
+def test_a_machine_is_idle_when_others_and_its_host_leave_it_alone(foreign, steal, states):
+    seen = [{"foreign_cpu": foreign * factor, "steal": steal} for factor in (0.9, 1.0, 1.1, 1.0)]
+    assert [f.state for f in idle.findings([*seen, {"steal": steal}])] == states
+
+
+def test_a_system_that_counts_no_steal_has_no_finding_about_it():
+    assert len(idle.findings([{"foreign_cpu": 0.0}, {"foreign_cpu": 0.0}, {"load": [1.0, 1.5]}])) == 1
+
+
+def test_heat_and_other_processes_on_the_gpu_are_notes():
+    whole = {"foreign_cpu": 0.9, "throttle_events": 3, "gpu": {"others": 2}}
+    assert len(idle.notes([whole])) == 2
+
+
+def test_looking_on_sleeps_between_looks_and_ends_with_the_whole():
+    slept = []
+    found = idle.look_on("cpu", slices=3, seconds=0.5, sleep=slept.append)
+    assert slept == [0.5] * 3
+    assert len(found) == 4
+    assert found[-1]["seconds"] >= found[0]["seconds"]

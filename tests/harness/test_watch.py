@@ -1,0 +1,182 @@
+"""What happened to the machine, on machines made up: a fake /proc, a fake /sys and a fake NVML."""
+
+import os
+from collections import namedtuple
+from types import SimpleNamespace
+
+import psutil
+import pytest
+
+from bench import nvml, watch
+from bench.watch import Look, between, marks, reasons
+
+QUIET = {
+    "at": 100.0,
+    "cores": 4,
+    "busy": 1000.0,
+    "own": 10.0,
+    "stolen": 5.0,
+    "load": 1.0,
+    "clock": 3e9,
+    "throttles": 7,
+}
+
+
+def seen(**after):
+    """Ten seconds on four cores, in which nothing but this process ran, and it used 20 CPU seconds."""
+    return between(Look(**QUIET), Look(**{**QUIET, "at": 110.0, "busy": 1020.0, "own": 30.0, **after}))
+
+
+def test_a_machine_that_did_nothing_else_earns_no_mark():
+    quiet = seen()
+    assert (quiet["seconds"], quiet["foreign_cpu"], quiet["steal"], quiet["throttle_events"]) == (10.0, 0.0, 0.0, 0)
+    assert marks(quiet) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "mark", "words"),
+    [
+        ({"busy": 1022.0}, "contended", "other processes used 5%"),
+        ({"stolen": 5.8}, "contended", "hypervisor kept 2.0%"),
+        ({"throttles": 8}, "throttled", "slowed for heat 1 times"),
+        ({"clock": 2.3e9}, "throttled", "fell from 3.00 to 2.30 GHz"),
+    ],
+)
+def test_each_threshold_earns_its_mark_and_says_why(change, mark, words):
+    assert marks(seen(**change)) == [mark]
+    (reason,) = reasons(seen(**change))
+    assert words in reason
+
+
+@pytest.mark.parametrize("change", [{"busy": 1021.9}, {"stolen": 5.79}, {"clock": 2.41e9}])
+def test_below_its_threshold_nothing_is_marked(change):
+    assert marks(seen(**change)) == []
+
+
+def test_what_the_system_does_not_tell_is_absent_and_earns_nothing():
+    bare = {"cores": 4, "busy": 0.0, "own": 0.0}
+    found = between(Look(at=0.0, **bare), Look(at=10.0, **bare))
+    assert set(found) == {"seconds", "cores", "foreign_cpu"}
+    assert marks(found) == []
+
+
+def test_two_looks_at_one_moment_give_no_share():
+    assert between(Look(**QUIET), Look(**QUIET))["seconds"] == 0.0
+    assert "foreign_cpu" not in between(Look(**QUIET), Look(**QUIET))
+
+
+@pytest.fixture
+def proc(tmp_path, monkeypatch):
+    """A /proc that the test writes: CPU time in ticks of the kernel's clock, of user, idle and steal."""
+    monkeypatch.setattr(psutil, "PROCFS_PATH", str(tmp_path))
+    hertz = os.sysconf("SC_CLK_TCK")
+
+    def write(user, idle, steal):
+        numbers = [user * hertz, 0, 0, idle * hertz, 0, 0, 0, steal * hertz, 0, 0]
+        (tmp_path / "stat").write_text("cpu  " + " ".join(map(str, numbers)) + "\n")
+
+    return write
+
+
+@pytest.mark.skipif(not psutil.LINUX, reason="/proc is Linux's")
+def test_foreign_work_and_steal_are_read_from_proc_stat(proc, monkeypatch):
+    mine = namedtuple("times", "user system")
+    monkeypatch.setattr(psutil, "cpu_count", lambda: 2)
+    monkeypatch.setattr(os, "times", lambda: mine(3.0, 0.0))
+    proc(user=100, idle=100, steal=10)
+    before = watch.look("cpu", clock=lambda: 0.0)
+    proc(user=115, idle=104, steal=11)
+    monkeypatch.setattr(os, "times", lambda: mine(12.0, 1.0))
+    found = between(before, watch.look("cpu", clock=lambda: 10.0))
+    assert (found["foreign_cpu"], found["steal"]) == ((15 - 10) / 20, 1 / 20)
+    assert marks(found) == ["contended"]
+
+
+def test_throttle_events_of_all_cores_are_summed_and_absent_where_uncounted(tmp_path):
+    assert watch._throttle_events(tmp_path) is None
+    for core, (own, package) in enumerate([(1, 2), (4, 2)]):
+        folder = tmp_path / f"cpu{core}" / "thermal_throttle"
+        folder.mkdir(parents=True)
+        (folder / "core_throttle_count").write_text(f"{own}\n")
+        (folder / "package_throttle_count").write_text(f"{package}\n")
+    assert watch._throttle_events(tmp_path) == 9
+
+
+def test_a_real_look_holds_this_process_against_the_machine():
+    before = watch.look("cpu")
+    sum(range(10**6))
+    found = between(before, watch.look("cpu"))
+    assert 0 <= found["foreign_cpu"] <= 1.5
+    assert found["cores"] == psutil.cpu_count()
+
+
+# ---------------------------------------------------------------------------------------------------- on a GPU
+
+
+@pytest.fixture
+def device(monkeypatch, fake_nvml):
+    """A GPU whose instruments are set by name."""
+
+    def make(**answers):
+        gpu = nvml.Gpu(fake_nvml.FakeNvml(**answers), "handle")
+        monkeypatch.setattr(nvml, "current_gpu", lambda: gpu)
+
+    return make
+
+
+def gpu_seen(device, fake_nvml, before, after):
+    usual = {
+        "CurrentClocksEventReasons": 0, "ClockInfo": 1500, "Temperature": 40,
+        "ComputeRunningProcesses": fake_nvml.processes(1), "ViolationStatus": SimpleNamespace(violationTime=0),
+    }  # fmt: skip
+    device(**usual | before)
+    first = watch.look("cuda", clock=lambda: 0.0)
+    device(**usual | before | after)
+    return between(first, watch.look("cuda", clock=lambda: 10.0))["gpu"]
+
+
+def test_clocks_and_temperature_of_the_gpu_are_kept_from_both_looks(device, fake_nvml):
+    found = gpu_seen(device, fake_nvml, {}, {"ClockInfo": 1400, "Temperature": 60})
+    assert (found["clock"], found["temperature"]) == ([1.5e9, 1.4e9], [40, 60])
+    assert marks({"gpu": found}) == []
+
+
+def test_another_process_on_the_gpu_is_contention(device, fake_nvml):
+    found = gpu_seen(device, fake_nvml, {}, {"ComputeRunningProcesses": fake_nvml.processes(1, 2, 3)})
+    assert found["others"] == 2
+    assert marks({"gpu": found}) == ["contended"]
+
+
+@pytest.mark.parametrize(("nanoseconds", "expected"), [(50_000_000, []), (200_000_000, ["throttled"])])
+def test_time_held_back_is_counted_between_the_looks(device, fake_nvml, nanoseconds, expected):
+    held = {"ViolationStatus": SimpleNamespace(violationTime=nanoseconds)}
+    found = gpu_seen(device, fake_nvml, {}, held)
+    assert found["power_violation"] == nanoseconds * 1e-9 / 10
+    assert marks({"gpu": found}) == expected
+
+
+def test_where_the_time_is_not_counted_the_reasons_at_the_looks_decide(device, fake_nvml):
+    uncounted = {"ViolationStatus": fake_nvml.NVMLError("Not Supported")}
+    found = gpu_seen(device, fake_nvml, uncounted, {"CurrentClocksEventReasons": 0x1 | 0x4})
+    assert found["reasons"] == ["gpu_idle", "sw_power_cap"]
+    assert "Not Supported" in found["unreported"]["power_violation"]
+    assert marks({"gpu": found}) == ["throttled"]
+    idle = gpu_seen(device, fake_nvml, uncounted, {"CurrentClocksEventReasons": 0x1})
+    assert marks({"gpu": idle}) == []
+
+
+def test_an_old_driver_is_asked_by_the_old_name(device, fake_nvml):
+    old = {
+        "CurrentClocksEventReasons": fake_nvml.NVMLError("Function Not Found"),
+        "CurrentClocksThrottleReasons": 0x40,
+    }
+    assert gpu_seen(device, fake_nvml, old, {})["reasons"] == ["hw_thermal_slowdown"]
+
+
+def test_without_nvidias_package_the_reason_stands_in_its_place(monkeypatch):
+    def absent():
+        raise nvml.AbsentError("nvidia-ml-py is not installed")
+
+    monkeypatch.setattr(nvml, "current_gpu", absent)
+    look = watch.look("cuda")
+    assert between(look, look)["gpu"] == {"absent": "nvidia-ml-py is not installed"}

@@ -73,8 +73,9 @@ def rule_factors_(a: Tensor, b: Tensor, c: Tensor) -> None:
     """
     n = a.shape[1]
     with torch.no_grad():
-        nn.init.orthogonal_(b)
-        nn.init.orthogonal_(c)
+        for m in (b, c):
+            half = m.dtype in (torch.bfloat16, torch.float16)  # for which torch has no QR decomposition
+            m.copy_(nn.init.orthogonal_(torch.empty_like(m, dtype=torch.float32) if half else m))
         nn.init.normal_(a)
         if not a.is_meta:
             a.mul_(n / torch.einsum("ri,rk,rj->ikj", a, c, b).norm())

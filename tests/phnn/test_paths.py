@@ -175,6 +175,28 @@ def test_half_precision_is_within_three_times_the_dense_error(kind, algebra, pat
     assert errors[path] <= 3 * errors["dense"], errors
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("path", ["factored", "bilinear"])
+@pytest.mark.parametrize("options", [{"algebra": "quaternion"}, {"n": 4, "rank": 5}], ids=["H", "rank"])
+@pytest.mark.parametrize("kind", ["linear", "conv2d", "conv_transpose2d"])
+def test_gradients_in_half_precision_are_within_three_times_the_dense_error(kind, options, path, dtype):
+    name, arguments, size = LAYERS[kind]
+    layer = phnn.create_layer(name, 64, 64, dtype=dtype, **options, **arguments)
+    given = torch.randn(8, 64, *size).to(dtype)
+    x64 = given.double().requires_grad_()
+    expected, params = float64_reference(layer, x64)
+    weight = torch.randn(expected.shape, dtype=F64)
+    exact = torch.autograd.grad((expected * weight).sum(), [x64, *params.values()])
+    errors: dict[str, list[float]] = {}
+    for layer.path in ("dense", path):
+        x = given.clone().requires_grad_()
+        y = layer(x)
+        assert layer.path_built == layer.path
+        found = torch.autograd.grad(y, [x, *layer.parameters()], weight.to(dtype))
+        errors[layer.path] = [relative_error(*pair) for pair in zip(found, exact, strict=True)]
+    assert all(ours <= 3 * dense for ours, dense in zip(errors[path], errors["dense"], strict=True)), errors
+
+
 @pytest.mark.parametrize("path", PATHS)
 def test_autocast_multiplies_in_bf16_along_every_path(path):
     layer, x = make("conv2d", "quaternion", path=path)

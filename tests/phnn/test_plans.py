@@ -87,6 +87,25 @@ def test_every_plan_computes_the_same_with_and_without_gradients(kind, plan):
 
 
 @pytest.mark.system("g++")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("plan", PLANS, ids=str)
+@pytest.mark.parametrize("kind", ["linear", "conv2d"])
+@pytest.mark.usefixtures("kernel")
+def test_every_plan_in_half_precision_is_within_three_times_the_dense_error(kind, plan, dtype):
+    layer, x = make(kind, algebra="quaternion", dtype=dtype)
+    x = x.to(dtype)
+    exact = copy.deepcopy(layer).double()
+    errors = []
+    with torch.inference_mode():
+        for followed in (Plan("dense"), plan):
+            layer._tuned = {"infer": followed}
+            expected = exact(x.double())
+            errors.append(float((layer(x).double() - expected).norm() / expected.norm()))
+            assert layer.path_built == followed.path
+    assert errors[1] <= 3 * errors[0], errors
+
+
+@pytest.mark.system("g++")
 @pytest.mark.usefixtures("kernel")
 @pytest.mark.parametrize(
     "plan", [p for p in PLANS if p.path == "bilinear" and p.memory_format != "contiguous"], ids=str

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .._modes import lasting, transformed, unwatched
+from .._steps import kept_from
 from ..algebras import Algebra
 from ..auto import auto_path
 from ..bilinear import (
@@ -152,7 +153,9 @@ class Paths(nn.Module):
     def _guess(self, x: Tensor, phase: str) -> Plan:
         last = x.dim() in _FORMATS and x.stride(1) == 1 and x.shape[1] > 1
         if torch.compiler.is_compiling():
-            return PLAIN[self._auto(x, phase, last)]
+            # a program for any batch follows no guess about one
+            free = torch.compiler.is_exporting() and any(isinstance(size, torch.SymInt) for size in x.shape)
+            return DENSE if free else PLAIN[self._auto(x, phase, last)]
         # kept with what is derived, since it depends on the layer's dtype, device and decomposition too
         cache = self._cache
         if cache is None:
@@ -219,6 +222,7 @@ class Paths(nn.Module):
         with torch.inference_mode(False), torch.no_grad():
             value = make()
         if lasting(value):
+            kept_from(sources)
             if cache is None:
                 cache = self._cache = {}
             cache[what] = (versions, value)

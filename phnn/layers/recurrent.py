@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from .. import init
+from .._steps import kept_from
 from ..algebras import Algebra
 from ..cost import Cost, product_cost
 from ..functional import BUILDS_W, ph_weight, regroup
@@ -133,6 +134,7 @@ class _PHRecurrent(RuleHolder):
             if flat[0].is_cuda:
                 flat = self._in_one_buffer(flat)
         if type(flat[0]) is Tensor:  # a fake or traced tensor must not outlive its mode
+            kept_from(tensors)
             self._cache = (tensors, versions, flat)
         return flat
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .._steps import kept_from
 from ..algebras import Algebra, near_matches
 from ..functional import full_precision
 from ._base import unkeepable
@@ -152,6 +153,7 @@ class _PHWhitening(PHNorm):
         with torch.inference_mode(False), torch.no_grad():
             mixing = self._running_mixing(dtype)
         if type(mixing[0]) is Tensor:
+            kept_from(sources)
             self._cache = (sources, key, mixing)
         return mixing
 

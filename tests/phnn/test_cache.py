@@ -49,6 +49,67 @@ def test_the_cache_follows_an_optimizer_step(warm: tuple[Any, Tensor]) -> None:
     assert right(layer, x)
 
 
+class Unseen(torch.optim.Optimizer):
+    """Writes as the compiled kernels of other packages do: the version of a parameter does not tell."""
+
+    def __init__(self, parameters: Any) -> None:
+        super().__init__(parameters, {})
+
+    def step(self, closure: Any = None) -> None:
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.data.mul_(1.5)
+
+
+OPTIMIZERS: dict[str, Any] = {
+    "fused Adam": lambda parameters: torch.optim.Adam(parameters, lr=0.1, fused=True),
+    "fused SGD": lambda parameters: torch.optim.SGD(parameters, lr=0.1, fused=True),
+    "foreach AdamW": lambda parameters: torch.optim.AdamW(parameters, lr=0.1, foreach=True),
+    "of another package": Unseen,
+}
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
+@pytest.mark.parametrize("late", [False, True], ids=["before backward", "between backward and step"])
+def test_the_cache_follows_steps_that_no_version_tells(warm: tuple[Any, Tensor], make: Any, late: bool) -> None:
+    layer, x = warm
+    optimizer = make(layer.parameters())
+    for _ in range(2):
+        layer(x).square().sum().backward()
+        if late:
+            assert right(layer, x)
+        optimizer.step()
+        assert right(layer, x)
+        optimizer.zero_grad()
+
+
+@pytest.mark.parametrize("kind", ["gru", "whitening1d"])
+def test_what_other_layers_keep_follows_fused_steps(kind: str) -> None:
+    layer = phnn.create_layer(kind, 8, 8, n=4) if kind == "gru" else phnn.PHWhitening1d(8, n=4).eval()
+    x = torch.randn(5, 3, 8) if kind == "gru" else torch.randn(5, 8)
+
+    def first(module: Any) -> Tensor:
+        y = module(x)
+        return y[0] if isinstance(y, tuple) else y
+
+    optimizer = torch.optim.Adam(layer.parameters(), lr=0.1, fused=True)
+    first(layer).square().sum().backward()
+    with torch.no_grad():
+        before = first(layer)
+        optimizer.step()
+        after = first(layer)
+        torch.testing.assert_close(after, first(copy.deepcopy(layer)))
+    assert not torch.allclose(before, after)
+
+
+def test_a_step_counts_for_nothing_but_what_was_kept() -> None:
+    other = nn.Linear(4, 4)
+    other(torch.randn(1, 4)).sum().backward()
+    version = other.weight._version
+    torch.optim.SGD(other.parameters(), fused=True).step()
+    assert other.weight._version == version, "import phnn changes what torch does elsewhere"
+
+
 def test_the_cache_follows_load_state_dict(warm: tuple[Any, Tensor]) -> None:
     layer, x = warm
     new = {name: torch.randn_like(value) for name, value in layer.state_dict().items()}

@@ -271,6 +271,17 @@ def test_an_empty_batch_gives_an_empty_batch_along_every_path(kind, path):
         assert layer(x[:0]).shape == y.shape
 
 
+@pytest.mark.parametrize("path", ["auto", *PATHS])
+def test_a_layer_is_exported_for_any_batch(path):
+    """Untuned, too, where a batch of this size would run bilinear and a smaller one would not."""
+    layer = phnn.PHLinear(512, 512, algebra="quaternion", path=path)
+    batch = torch.export.Dim("batch", min=1, max=1000)
+    program = torch.export.export(layer, (torch.randn(100, 512),), dynamic_shapes=({0: batch},))
+    for rows in (1, 7, 300):
+        x = torch.randn(rows, 512)
+        torch.testing.assert_close(program.module()(x), layer(x), rtol=1e-4, atol=1e-5)
+
+
 # ----------------------------------------------------------------------------------------------------- what is kept
 
 

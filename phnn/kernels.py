@@ -1,6 +1,6 @@
 """The compiled kernel for mixing on CPUs: built once for a machine by an explicit call, loaded where it is at hand.
 
-``build`` needs a C++ compiler and takes some 20 seconds, once; the library is kept in the user's cache folder, by its
+``build`` needs a C++ compiler and takes 10 to 20 s, once; the library is kept in the user's cache folder, by its
 source, the release of torch and the processor. ``load`` never compiles. Where there is none, layers mix with torch's
 own operators (``phnn.mixing``): the same values, in several passes over memory instead of one.
 """

@@ -28,16 +28,13 @@ from .errors import UsageError
 _PACKAGES = ("torch", "torchvision", "numpy", "fvcore")
 _ROOT = Path(__file__).resolve().parent.parent
 
-# code that cannot change a measured number: figures, the self-test and the command line
-_NOT_MEASURING = (
-    "bench/report/",
-    "bench/check/",
-    "bench/cli.py",
-    "bench/sweeps/",
-    "bench/__main__.py",
-    "bench/stats.py",
-    "bench/records.py",
-)
+# the sources that a worker measures with; what only plans, stores or shows cannot change a measured number, and what
+# a case is or how long it is timed is in the ids of cases and tasks
+_MEASURING = (
+    "bench/worker.py", "bench/forker.py", "bench/subject.py", "bench/devices.py", "bench/execution.py",
+    "bench/caches.py", "bench/watch.py", "bench/nvml.py", "bench/measure/", "phnn/",
+)  # fmt: skip
+_TRAINING = ("bench/study/",)  # a training's besides
 
 
 @cache
@@ -112,17 +109,18 @@ def _cuda_identity() -> dict[str, Any]:
 
 
 @cache
-def code_rev(plugins: tuple[str, ...] = ()) -> str:
-    """Hash of the source that measures: all of phnn and of bench but its report and command line.
+def code_rev(plugins: tuple[str, ...] = (), training: bool = False) -> str:
+    """Hash of the source that measures: all of phnn, what a worker is made of, and the studies for a ``training``.
 
     It follows the files, committed or not: an edited layer is measured again, an edited figure is not. plugins: the
     top modules of other packages whose layers or models take part.
     """
+    own = _MEASURING + (_TRAINING if training else ())
     hasher = hashlib.sha256()
     for root, package in ((_ROOT, "bench"), (_ROOT, "phnn"), *map(_sources, plugins)):
         for path in sorted((root / package).rglob("*.py") if (root / package).is_dir() else [root / package]):
             name = path.relative_to(root).as_posix()
-            if not name.startswith(_NOT_MEASURING):
+            if root != _ROOT or name.startswith(own):
                 hasher.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
     return hasher.hexdigest()[:12]
 

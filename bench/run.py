@@ -140,7 +140,7 @@ def run(
     def identity(task: Task) -> dict[str, Any]:
         return {
             "env_id": identifier,
-            "code_rev": env.code_rev(_plugins(task)),
+            "code_rev": env.code_rev(_plugins(task), task.kind == "training"),
             "protocol_version": protocol.VERSION,
         }
 

@@ -115,6 +115,17 @@ def edit(path: Path):
     env.code_rev.cache_clear()
 
 
+def test_the_code_that_a_worker_loads_is_the_code_that_a_revision_hashes():
+    """Or it only says what a case is (its id has that), carries messages (they have a version) or prints errors."""
+    said = {"bench", "bench.case", "bench.sweep", "bench.protocol", "bench.factors", "bench.metrics", "bench.errors"}
+    code = "import sys, bench.worker; print(*(m for m in sys.modules if m.split('.')[0] == 'bench'))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    hashed = tuple(name.removesuffix(".py").removesuffix("/").replace("/", ".") for name in env._MEASURING)
+    measuring = [name for name in loaded if name not in said and name not in ("bench.study",)]
+    assert "bench.worker" in measuring
+    assert [name for name in measuring if not name.startswith((*hashed, "bench.study."))] == []
+
+
 def test_editing_a_layer_measures_again_and_keeps_the_old_tasks(tiny, tmp_path, copied_source):
     go(tiny, tmp_path / "run")
     edit(copied_source / "phnn" / "layers" / "linear.py")

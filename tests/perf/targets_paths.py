@@ -25,6 +25,7 @@ from phnn.functional import ph_weight
 from phnn.timing import Round, sample
 
 SECONDS = 2.0  # that a comparison may take
+PICK = 0.3  # that the choice between two tuned modules may take
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 GRID = [
     (channels, size, batch, kernel)
@@ -85,12 +86,16 @@ def tuned(module: nn.Module, x: Tensor, **options: Any) -> tuple[nn.Module, Tens
 
     As the real layer is given its input in the format that suits it, so is ours.
     """
-    found = []
-    for fmt in FORMATS.values() if x.dim() == 4 else [torch.contiguous_format]:
+    found = {}
+    for name, fmt in FORMATS.items() if x.dim() == 4 else [("", torch.contiguous_format)]:
         twin, given = copy.deepcopy(module).eval(), x.contiguous(memory_format=fmt)
         tuning = phnn.tune(twin, (given,), **options)
-        found.append((min(tuning.model_seconds.values()), twin, given, str(list(tuning.plans.values())[-1])))
-    return min(found, key=lambda entry: entry[0])[1:]
+        found[name] = (twin, given, str(list(tuning.plans.values())[-1]))
+    if len(found) == 1:
+        return next(iter(found.values()))
+    # side by side: the figures of two tunings are of two moments
+    times = rounds_of({name: infer(twin, given) for name, (twin, given, _) in found.items()}, PICK)
+    return found[min(found, key=lambda name: statistics.median(times[name]))]
 
 
 def linear(width: int, batch: int, seconds: float = SECONDS, **algebra: Any) -> Figure:

@@ -1,0 +1,58 @@
+"""``bench report``: tables and figures from what a run folder stores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import UsageError
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(help="a run folder")],
+    out: Annotated[Path | None, typer.Option(help="where to write (default: the run folder)")] = None,
+) -> None:
+    """Write the table and the figures of a run folder anew, from what it stores."""
+    write_report(folder, out or folder)
+
+
+def write_report(folder: Path, out: Path) -> list[str]:
+    """Derive the records, write tables and figures, name them; the statuses of all rows."""
+    from .. import roofs
+    from ..records import derive, missing
+    from ..store import read_plan, read_tasks, write_whole
+
+    if not (folder / "plan.jsonl").exists():
+        raise UsageError(f"{folder} is no run folder: it has no plan.jsonl; make one with bench run")
+    plan = read_plan(folder)
+    records = derive(plan, read_tasks(folder), roofs.load(folder / roofs.FILE))
+    if not records:
+        raise UsageError(f"{folder} holds no finished case yet: bench run continues it")
+    from ..report import figures, paper, table
+    from ..report.summary import summary
+
+    df = table.frame(records)
+    try:
+        (out / "figures").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{out} cannot be written ({error.strerror}): choose another folder with --out") from None
+    written = table.write(df, out)
+    told = "\n\n".join([*paper.sections(df), summary(df)])
+    write_whole(out / "summary.md", lambda path: path.write_text(told, encoding="utf-8"))
+    tables = paper.write(df, out)
+    drawn = figures.write(df, out / "figures")
+    typer.echo(f"table:   {written[0]} ({len(df)} records; also {written[1].name}, summary.md)")
+    for path in tables:
+        if path.suffix == ".tex":
+            typer.echo(f"table:   {path} (also .csv)")
+    for path in drawn:
+        if path.suffix == ".pdf":
+            typer.echo(f"figure:  {path} (also .png)")
+    statuses = df["status"].tolist()
+    counts = ", ".join(f"{statuses.count(s)} {s}" for s in dict.fromkeys(statuses))
+    typer.echo(f"records: {counts}")
+    if absent := missing(plan, records):
+        typer.echo(f"not measured yet: {absent} more records; bench run continues")
+    return statuses

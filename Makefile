@@ -12,7 +12,7 @@ READY := $(VENV)/.installed
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bench bench-gpu test test-full lint targets docs-figures clean
+.PHONY: help setup bench bench-gpu accuracy test test-full lint targets docs-figures clean
 
 help: ## list the goals
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ bench: $(READY) ## run the quick sweep on the CPU (4 minutes on 2 cores); ARGS a
 
 bench-gpu: $(READY) ## run the GPU sweep on a CUDA device
 	$(PY) -m bench run bench/sweeps/gpu.toml $(ARGS)
+
+accuracy: $(READY) ## train and compare (up to an hour on 2 cores); ARGS=--quick: 10 minutes
+	$(PY) -m bench run bench/sweeps/accuracy.toml $(ARGS)
 
 test: $(READY) ## run the test suite
 	$(PY) -m pytest $(ARGS)

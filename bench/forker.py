@@ -28,6 +28,8 @@ def main() -> None:
     """Serve orders, one at a time, until standard input ends: when whoever started us does."""
     while line := sys.stdin.readline():
         order = json.loads(line)
+        if order["request"]["kind"] == "training":
+            from .study.training import job  # noqa: F401 - for this child and all that follow
         child = os.fork()
         if child == 0:
             _serve(order)

@@ -18,6 +18,18 @@ class _Message(BaseModel):
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")  # an infinite error is an answer
 
 
+class Training(_Message):
+    """Where a training keeps what is not a result.
+
+    checkpoints: a folder of its own, written to every ``every`` seconds at most; track, tracks: see tracking.
+    """
+
+    checkpoints: str | None = None
+    every: float = 20.0
+    track: str | None = None
+    tracks: str = "tracks"
+
+
 class Request(_Message):
     """A task with all that a worker needs to know; cases as factors."""
 
@@ -31,9 +43,18 @@ class Request(_Message):
     threads: int
     protocol: Protocol
     data_root: str | None = None
+    training: Training = Training()
 
     @classmethod
-    def of(cls, task: Task, device: str, threads: int, protocol: Protocol, data_root: str | None) -> Request:
+    def of(
+        cls,
+        task: Task,
+        device: str,
+        threads: int,
+        protocol: Protocol,
+        data_root: str | None,
+        training: Training | None = None,
+    ) -> Request:
         """The request for one task."""
         return cls(
             kind=task.kind,
@@ -45,6 +66,7 @@ class Request(_Message):
             threads=threads,
             protocol=protocol,
             data_root=data_root,
+            training=training or Training(),
         )
 
     def case_list(self) -> list[Case]:

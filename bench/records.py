@@ -88,9 +88,22 @@ def derive(
         for metric in (name for name in METRICS if name in entry["metrics"]):
             of_group = _Group(baselines.get(case.group_id), compared[case.group_id])
             row = _row(metric, case, entry["skipped"], findings, of_group, roofs)
+            if row is not None and case.data != "none" and metric != _first_metric(entry["metrics"]):
+                row["details"] = _without_curves(row["details"])
             if row is not None:
                 records.append({column: {"details": "{}", **common, **row}.get(column) for column in COLUMNS})
     return records
+
+
+_CURVES = ("curve", "curve_before", "projection_error")  # long: in one row of a case, not in each
+
+
+def _first_metric(wanted: Collection[str]) -> str:
+    return next(name for name in METRICS if name in wanted)
+
+
+def _without_curves(details: str) -> str:
+    return json.dumps({k: v for k, v in json.loads(details).items() if k not in _CURVES}, sort_keys=True)
 
 
 def _newest(lines: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], list[_Finding]]:

@@ -22,6 +22,7 @@ from .case import Planned, Task, tasks
 from .launch.local import Worker
 from .metrics import METRICS
 from .store import Store
+from .study import checkpoints
 from .sweep import Sweep
 
 _WORKER_MEMORY = 3 * 2**30  # bytes that a static or training task may take: torch, a data set, a net
@@ -68,10 +69,13 @@ class _Runner:
     stop: Callable[[], None]
     identity: Callable[[Task], dict[str, Any]]
     data_root: str | None
+    track: str | None
 
     def line_of(self, task: Task) -> tuple[Task, dict[str, Any]]:
         """Measure a task."""
-        request = protocol.Request.of(task, self.sweep.device, _threads(task), self.sweep.protocol, self.data_root)
+        request = protocol.Request.of(
+            task, self.sweep.device, _threads(task), self.sweep.protocol, self.data_root, self.training(task)
+        )
         started, begun = datetime.now(UTC), time.perf_counter()
         self.progress.begin(task)
         reply = self.measure(task.id, request)
@@ -87,9 +91,19 @@ class _Runner:
             "results": [result.model_dump() for result in reply.results],
         }
 
+    def training(self, task: Task) -> protocol.Training | None:
+        """Where a training keeps its checkpoints, of this code alone: another's weights are not gone on with."""
+        if task.kind != "training":
+            return None
+        folder = checkpoints.folder_of(self.store.folder, task.id, self.identity(task)["code_rev"])
+        tracks = self.store.folder.resolve() / "tracks"
+        return protocol.Training(checkpoints=str(folder), track=self.track, tracks=str(tracks))
+
     def keep(self, task: Task, line: dict[str, Any]) -> bool:
         """Store a finished task; True if a case of it failed."""
         self.store.add_task(line)
+        if all(result["status"] not in ("timeout", "crashed") for result in line["results"]):
+            checkpoints.discard(self.store.folder, task.id)  # else the next attempt goes on where this one ended
         problems = [result["reason"] for result in line["results"] if result["status"] not in ("ok", "unsupported")]
         self.progress.end(task, line["wall"], problems)
         return bool(problems)
@@ -128,6 +142,7 @@ def run(
     store: Store,
     progress: Progress,
     data_root: Path | None = None,
+    track: str | None = None,
     measure: Callable[[str, protocol.Request], protocol.Reply] | None = None,
 ) -> Summary:
     """Measure what the store does not hold yet; every finished task is in the store before the next one starts.
@@ -153,7 +168,7 @@ def run(
     progress.start(len(wanted), len(wanted) - len(left))
     root = str(data_root.resolve()) if data_root else None
     worker = Worker(store.folder / "logs")
-    runner = _Runner(sweep, store, progress, measure or worker.measure, worker.stop, identity, root)
+    runner = _Runner(sweep, store, progress, measure or worker.measure, worker.stop, identity, root, track)
     # a GPU serves one process at a time, whatever is measured; elsewhere each may need a few GiB
     free = psutil.virtual_memory().available // _WORKER_MEMORY
     workers = max(1, min(env.identity("cpu")["cores"], free)) if sweep.device == "cpu" else 1

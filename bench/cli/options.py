@@ -21,15 +21,18 @@ Filters = Annotated[
     list[str] | None, typer.Option("--filter", help="key=value on a factor or shape axis; commas: any of them")
 ]
 Data = Annotated[str | None, typer.Option("--data", help="train on this data set instead of the sweep's")]
+QuickForm = Annotated[bool, typer.Option("--quick", help="the sweep's short form: fewer seeds, shorter trainings")]
 DataRoot = Annotated[Path | None, typer.Option("--data-root", help="the folder that holds the data sets")]
 
 
-def planned_of(path: Path, filters: list[str] | None, data: str | None) -> tuple[Sweep, list[Planned]]:
+def planned_of(
+    path: Path, filters: list[str] | None, data: str | None, quick: bool = False
+) -> tuple[Sweep, list[Planned]]:
     from ..study.catalog import DATA
     from ..sweep import expand, load, select
 
     if data is not None and data not in DATA:
         raise UsageError(f"--data: unknown data set {data!r}: choose one of {', '.join(DATA)}")
-    sweep = load(path)
+    sweep = load(path).quick if quick else load(path)
     planned = expand(sweep, data)
     return sweep, select(planned, filters) if filters else planned

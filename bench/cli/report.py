@@ -30,7 +30,7 @@ def write_report(folder: Path, out: Path) -> list[str]:
     records = derive(plan, read_tasks(folder), roofs.load(folder / roofs.FILE))
     if not records:
         raise UsageError(f"{folder} holds no finished case yet: bench run continues it")
-    from ..report import figures, paper, table
+    from ..report import curves, figures, paper, pareto, table
     from ..report.summary import summary
 
     df = table.frame(records)
@@ -42,8 +42,10 @@ def write_report(folder: Path, out: Path) -> list[str]:
     told = "\n\n".join([*paper.sections(df), summary(df)])
     write_whole(out / "summary.md", lambda path: path.write_text(told, encoding="utf-8"))
     tables = paper.write(df, out)
+    beside = [*curves.write(df, out), *pareto.write(df, out)]
     drawn = figures.write(df, out / "figures")
-    typer.echo(f"table:   {written[0]} ({len(df)} records; also {written[1].name}, summary.md)")
+    also = ", ".join(path.name for path in (written[1], *beside))
+    typer.echo(f"table:   {written[0]} ({len(df)} records; also {also}, summary.md)")
     for path in tables:
         if path.suffix == ".tex":
             typer.echo(f"table:   {path} (also .csv)")

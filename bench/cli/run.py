@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import UsageError
-from .options import INTERRUPTED, NOTHING_SUCCEEDED, OK, SOME_FAILED, Data, DataRoot, Filters, SweepFile, planned_of
+from .options import (
+    INTERRUPTED,
+    NOTHING_SUCCEEDED,
+    OK,
+    SOME_FAILED,
+    Data,
+    DataRoot,
+    Filters,
+    QuickForm,
+    SweepFile,
+    planned_of,
+)
 from .report import write_report
+
+if TYPE_CHECKING:
+    from ..case import Planned
 
 
 def run(
@@ -20,6 +34,10 @@ def run(
     data: Data = None,
     data_root: DataRoot = None,
     download: Annotated[bool, typer.Option("--download", help="fetch an absent data set into --data-root")] = False,
+    quick: QuickForm = False,
+    track: Annotated[
+        str | None, typer.Option("--track", help="follow trainings: tensorboard, wandb or module:callable")
+    ] = None,
 ) -> None:
     """Run a sweep: measure what is not yet in the run folder, then write the table and the figures."""
     from .. import env, roofs
@@ -27,13 +45,15 @@ def run(
     from ..run import run as run_sweep
     from ..store import Store
 
-    sweep, planned = planned_of(sweep_file, filters, data)
+    sweep, planned = planned_of(sweep_file, filters, data, quick)
     env.check_device(sweep.device)  # before anything is written
     identifier = env.env_id(sweep.device)
     if all(p.skipped for p in planned):
         raise UsageError(f"every case of {sweep.name!r} is skipped; the first because {planned[0].skipped}")
     if wanted := sorted({p.case.data for p in planned if p.case.data != "none"}):
         _check_data(wanted, data_root, download)
+    if track:
+        _check_track(track, planned)
     folder = out or Path("results") / sweep.name / identifier
     with Store(folder) as store:
         store.tasks()  # a damaged store is found before anything in it is replaced
@@ -43,7 +63,7 @@ def run(
             roofs.save(folder / roofs.FILE, measured)
         try:
             with make_progress(sweep.title) as progress:
-                summary = run_sweep(sweep, planned, store, progress, data_root)
+                summary = run_sweep(sweep, planned, store, progress, data_root, track)
         except KeyboardInterrupt:
             typer.echo("bench: interrupted; what was finished is kept, the same command continues", err=True)
             raise typer.Exit(INTERRUPTED) from None
@@ -62,6 +82,14 @@ def _check_data(names: list[str], root: Path | None, download: bool) -> None:
 
     for name in names:
         check(name, root, download)
+
+
+def _check_track(track: str, planned: list[Planned]) -> None:
+    from ..study.training.tracking import check
+
+    if all(p.case.data == "none" for p in planned):
+        raise UsageError(f"--track {track}: nothing is trained here; leave --track out")
+    check(track)
 
 
 def _exit_code(statuses: list[str]) -> int:

@@ -1,6 +1,6 @@
 """Workers on this machine: a fresh process for each task, waited for without using a core.
 
-A timing or training task starts an interpreter of its own. Static tasks, of which a sweep has hundreds, fork from a
+A timing task starts an interpreter of its own. Static and training tasks, of which a sweep has hundreds, fork from a
 process that has imported torch already (``bench.forker``): as much of a fresh process, in a tenth of the time.
 """
 
@@ -66,7 +66,7 @@ class Worker:
         log = self.logs / f"{task_id}.log"
         with tempfile.TemporaryDirectory(prefix="bench-") as folder:
             reply = Path(folder) / "reply.json"
-            run = self._fork if request.kind == "static" and _CAN_FORK else self._run
+            run = self._fork if request.kind != "timing" and _CAN_FORK else self._run
             try:
                 code = run(request, reply, log)
             except subprocess.TimeoutExpired:

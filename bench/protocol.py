@@ -57,11 +57,19 @@ class Request(_Message):
         return next((other for other in found if case.control == f"slim:{other.id}"), None)
 
 
+class Failure(_Message):
+    """Why there is no value."""
+
+    status: Status
+    reason: str
+
+
 class Result(_Message):
     """What a worker found of one case.
 
-    values: metric → value; seconds: raw samples of a timing task, one a round, aligned over the cases of the reply;
-    details: whatever explains the values (uncounted operators, why the timing stopped, the learning curve).
+    values: metric → value; unsupported, failed: the metrics that have none, each for a reason of its own; seconds:
+    raw samples of a timing task, one a round, aligned over the cases of the reply; details: whatever explains the
+    values (uncounted operators, why the timing stopped, the learning curve).
     """
 
     case_id: str
@@ -70,6 +78,7 @@ class Result(_Message):
     path_built: str = ""
     values: dict[str, float | int] = {}
     unsupported: dict[str, str] = {}
+    failed: dict[str, Failure] = {}
     seconds: list[float] = []
     details: dict[str, Any] = {}
 

@@ -41,6 +41,7 @@ COLUMNS = (
 
 NOISY = 0.10  # an interval wider than this on either side earns the mark
 DRIFTING = 0.05  # so does a second half of the rounds that differs by more than this from the first
+_INTENSITY = "arithmetic_intensity"  # the metric whose count of operations and bytes efficiency is made of
 PERCENTILES = (0.5, 0.9, 0.99)  # of a latency, where single calls were timed and there are samples enough
 
 
@@ -214,11 +215,11 @@ def _row(
     if failed := next((f for f in own if f.result["status"] not in ("ok", "wrong")), None):
         return {**base, "status": failed.result["status"], "reason": failed.result["reason"]}
     static = findings.get((case.id, "static"), [])
-    wrong = _wrong(static)
+    wrong = _wrong(static) or _wrong(own)
     if kind == "timing":
         if wrong:  # a fast wrong answer has no speed
             return {**base, "status": "wrong", "reason": f"its time is not published: {wrong}"}
-        if unchecked := _unchecked(static):
+        if unchecked := _unchecked([*static, *own]):
             return {**base, **unchecked, "reason": f"its time is not published, unchecked: {unchecked['reason']}"}
         if metric == "efficiency":
             timed = _efficiency(case, own, static, roofs)
@@ -233,6 +234,8 @@ def _row(
         return {**base, **timed, "marks": marks, "details": json.dumps(details, sort_keys=True)}
     if reason := last.result["unsupported"].get(metric):
         return {**base, "status": "unsupported", "reason": reason}
+    if failure := last.result.get("failed", {}).get(metric):
+        return {**base, **failure}
     status = {"status": "wrong", "reason": wrong} if wrong and metric == "numeric_error" else {"status": "ok"}
     marks = "contended" if metric == "train_time" else ""  # trainings share the machine with each other
     return {**base, **status, "value": last.result["values"][metric], "samples": 1, "marks": marks}
@@ -248,10 +251,14 @@ def _wrong(static: Sequence[_Finding]) -> str:
     return next((f.result["reason"] for f in static if f.result["status"] == "wrong"), "")
 
 
-def _unchecked(static: Sequence[_Finding]) -> dict[str, str]:
+def _unchecked(findings: Sequence[_Finding]) -> Mapping[str, str]:
     """Why the answer of a case could not be checked; empty if it was."""
-    failed = (f.result for f in static if f.result["status"] not in ("ok", "wrong"))
-    return next(({"status": result["status"], "reason": result["reason"]} for result in failed), {})
+    for result in (f.result for f in findings):
+        if result["status"] not in ("ok", "wrong"):
+            return {"status": result["status"], "reason": result["reason"]}
+        if failure := result.get("failed", {}).get("numeric_error"):
+            return dict(failure)
+    return {}
 
 
 def _timed(
@@ -303,8 +310,9 @@ def _efficiency(
     if not static:
         return None
     counted = static[-1].result
-    if counted["status"] not in ("ok", "wrong"):
-        return {"status": counted["status"], "reason": f"its operations were not counted: {counted['reason']}"}
+    failure = counted if counted["status"] not in ("ok", "wrong") else counted.get("failed", {}).get(_INTENSITY)
+    if failure:
+        return {"status": failure["status"], "reason": f"its operations were not counted: {failure['reason']}"}
     traffic = counted["details"].get("traffic")
     if traffic is None:  # counted before efficiency was asked for: the next run counts it again
         return None

@@ -90,7 +90,7 @@ class _Runner:
     def keep(self, task: Task, line: dict[str, Any]) -> bool:
         """Store a finished task; True if a case of it failed."""
         self.store.add_task(line)
-        problems = [result["reason"] for result in line["results"] if result["status"] not in ("ok", "unsupported")]
+        problems = [reason for result in line["results"] for reason in _problems(result)]
         self.progress.end(task, line["wall"], problems)
         return bool(problems)
 
@@ -177,4 +177,13 @@ def _identity_of(line: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _is_sound(line: Mapping[str, Any]) -> bool:
-    return all(result["status"] in ("ok", "wrong", "unsupported") for result in line["results"])
+    return all(
+        result["status"] in ("ok", "wrong", "unsupported") and not result.get("failed") for result in line["results"]
+    )
+
+
+def _problems(result: Mapping[str, Any]) -> list[str]:
+    """What went wrong with a case, in words."""
+    if result["status"] not in ("ok", "unsupported"):
+        return [result["reason"]]
+    return [f"{metric}: {failure['reason']}" for metric, failure in result["failed"].items()]

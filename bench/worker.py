@@ -27,7 +27,7 @@ from . import devices, execution, watch
 from .case import Case
 from .measure import energy, flops, latency, memory, numerics, params, traffic
 from .nvml import AbsentError
-from .protocol import Reply, Request, Result
+from .protocol import Failure, Reply, Request, Result
 from .study import data, train
 from .study.recipe import Recipe
 from .subject import Subject, build, slim_scale
@@ -50,12 +50,18 @@ def _guarded(case: Case, measure: Callable[[], Result]) -> Result:
     try:
         return measure()
     except Exception as error:  # noqa: BLE001 - whatever a subject raises becomes a row, with its traceback in the log
-        traceback.print_exc()
-        if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
-            return Result(case_id=case.id, status="oom", reason=_line(error))
-        if refusal := execution.refusal(error):
-            return Result(case_id=case.id, status="unsupported", reason=refusal)
-        return Result(case_id=case.id, status="error", reason=f"{type(error).__name__}: {_line(error)}")
+        failure = _failure(error)
+        return Result(case_id=case.id, status=failure.status, reason=failure.reason)
+
+
+def _failure(error: Exception) -> Failure:
+    """What an exception says of a case, in a status and a line; the traceback goes to the log."""
+    traceback.print_exc()
+    if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
+        return Failure(status="oom", reason=_line(error))
+    if refusal := execution.refusal(error):
+        return Failure(status="unsupported", reason=refusal)
+    return Failure(status="error", reason=f"{type(error).__name__}: {_line(error)}")
 
 
 def _line(error: BaseException) -> str:
@@ -114,9 +120,18 @@ def _timing(request: Request) -> list[Result]:
     walltime = latency.walltime(start, ready - start, samples.spent, _age())
     for case_id in built:
         results[case_id].details["walltime"] = walltime
+    _check_tuned(built, results)
     if "energy" in request.metrics:
         _energy(request, built, results)
     return list(results.values())
+
+
+def _check_tuned(built: Mapping[str, Subject], results: Mapping[str, Result]) -> None:
+    """Whether the plans that tuning chose in this process compute what they should: another's may differ."""
+    for case_id, subject in built.items():
+        if subject.case.path == "tuned":
+            result = results[case_id]
+            _step(result, {"numeric_error"}, functools.partial(_numerics, result, subject))
 
 
 def _energy(request: Request, built: Mapping[str, Subject], results: Mapping[str, Result]) -> None:
@@ -151,34 +166,39 @@ def _static(request: Request) -> list[Result]:
 
 
 def _static_case(case: Case, request: Request) -> Result:
+    """Each metric by itself: one that fails costs no other, and no time but that of an answer left unchecked."""
     controlled, wanted = request.controlled_by(case), set(request.metrics)
     result = Result(case_id=case.id, details={"threads": torch.get_num_threads()})
     if "peak_bytes" in wanted:  # first, so that nothing measured before it is live or cached
         make = functools.partial(build, case, request.device, controlled)
-        result.values["peak_bytes"] = memory.peak_bytes(make, request.device)
+
+        def peak() -> None:
+            result.values["peak_bytes"] = memory.peak_bytes(make, request.device)
+
+        _step(result, {"peak_bytes"}, peak)
     if case.control != "none":
         result.details |= _slim_details(case, controlled)
     # what is counted is what the module says; a compiled call would hide it from the counters
     subject = build(replace(case, compile="none"), request.device, controlled)
-    if wanted & {"params"}:
-        result.values["params"] = params.params(subject.module)
-    if wanted & {"weight_bytes"}:
-        result.values["weight_bytes"] = params.weight_bytes(subject.module)
-    if wanted & {"file_bytes"}:
-        result.values["file_bytes"] = params.file_bytes(subject.module)
-    _counts(result, subject, wanted)
-    if "arithmetic_intensity" in wanted:
-        _intensity(result, subject)
-    if "macs_fvcore" in wanted:
-        _fvcore(result, subject)
+    for metrics, measure in _MEASURES:
+        if asked := metrics & wanted:
+            _step(result, asked, functools.partial(measure, result, subject, asked))
     if "numeric_error" in wanted:
         if case.compile != "none":
             subject = build(case, request.device, controlled)
-        _numerics(result, subject)
+        _step(result, {"numeric_error"}, functools.partial(_numerics, result, subject))
     result.path_built = subject.path_built
     if subject.plans:
         result.details["plans"] = subject.plans
     return result
+
+
+def _step(result: Result, metrics: set[str], measure: Callable[[], None]) -> None:
+    """Measure some metrics of a case, or note what kept them from a value."""
+    try:
+        measure()
+    except Exception as error:  # noqa: BLE001 - it becomes the row of these metrics, with its traceback in the log
+        result.failed |= dict.fromkeys(metrics, _failure(error))
 
 
 def _slim_details(case: Case, controlled: Case | None) -> dict[str, float]:
@@ -186,17 +206,23 @@ def _slim_details(case: Case, controlled: Case | None) -> dict[str, float]:
     return {"slim_width_scale": slim_scale(controlled)} if controlled else {}
 
 
+def _sizes(result: Result, subject: Subject, wanted: set[str]) -> None:
+    sizes = {"params": params.params, "weight_bytes": params.weight_bytes, "file_bytes": params.file_bytes}
+    result.values |= {name: sizes[name](subject.module) for name in wanted}
+
+
 def _counts(result: Result, subject: Subject, wanted: set[str]) -> None:
-    if wanted & {"macs", "macs_dense", "macs_weight_build"}:
-        cost = flops.costs(subject)
-        counted = {"macs": cost.macs, "macs_dense": cost.macs_dense, "macs_weight_build": cost.macs_weight_build}
-        if flops.is_strange(subject.case):
-            _strange_counts(result, subject, counted)
-        result.values |= {name: value for name, value in counted.items() if name in wanted}
-    if "flops_torch" in wanted:
-        value, uncounted = flops.flops_torch(subject)
-        result.values["flops_torch"] = value
-        result.details["flops_torch_uncounted"] = uncounted
+    cost = flops.costs(subject)
+    counted = {"macs": cost.macs, "macs_dense": cost.macs_dense, "macs_weight_build": cost.macs_weight_build}
+    if flops.is_strange(subject.case):
+        _strange_counts(result, subject, counted)
+    result.values |= {name: value for name, value in counted.items() if name in wanted}
+
+
+def _flops_torch(result: Result, subject: Subject, _wanted: set[str]) -> None:
+    value, uncounted = flops.flops_torch(subject)
+    result.values["flops_torch"] = value
+    result.details["flops_torch_uncounted"] = uncounted
 
 
 def _strange_counts(result: Result, subject: Subject, counted: dict[str, int]) -> None:
@@ -210,7 +236,7 @@ def _strange_counts(result: Result, subject: Subject, counted: dict[str, int]) -
     result.details["macs_uncounted"] = flops.uncounted(subject)
 
 
-def _intensity(result: Result, subject: Subject) -> None:
+def _intensity(result: Result, subject: Subject, _wanted: set[str]) -> None:
     found = traffic.traffic(subject, flops.costs(subject))
     result.details["traffic"] = {"flop": found.flop, "bytes": found.bytes}
     if found.intensity is None:
@@ -219,7 +245,7 @@ def _intensity(result: Result, subject: Subject) -> None:
         result.values["arithmetic_intensity"] = found.intensity
 
 
-def _fvcore(result: Result, subject: Subject) -> None:
+def _fvcore(result: Result, subject: Subject, _wanted: set[str]) -> None:
     try:
         value, uncounted = flops.macs_fvcore(subject.module, subject.inputs)
     except ImportError:
@@ -227,6 +253,15 @@ def _fvcore(result: Result, subject: Subject) -> None:
         return
     result.values["macs_fvcore"] = value
     result.details["macs_fvcore_uncounted"] = uncounted
+
+
+_MEASURES: tuple[tuple[set[str], Callable[[Result, Subject, set[str]], None]], ...] = (
+    ({"params", "weight_bytes", "file_bytes"}, _sizes),
+    ({"macs", "macs_dense", "macs_weight_build"}, _counts),
+    ({"flops_torch"}, _flops_torch),
+    ({"arithmetic_intensity"}, _intensity),
+    ({"macs_fvcore"}, _fvcore),
+)
 
 
 def _numerics(result: Result, subject: Subject) -> None:

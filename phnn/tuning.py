@@ -34,7 +34,9 @@ _MARGIN = 0.98  # another plan than dense must win by more than noise
 _CHANGE = 0.9  # another memory format than its neighbours' must win by what the conversions may cost
 _CHUNK_BYTES = 2 << 20  # mixed input of a chunk: about a core's second-level cache
 _ROUNDS = 5  # fewer may all be disturbed
-_FAR = 2.0  # times the fastest: more than noise makes of equals in one round
+# rounds of a look, and how many times the fastest a plan may take to be looked at again: what an interrupt makes of
+# one round, and what noise makes of the best of three
+_LOOKS = ((1, 10.0), (2, 2.0))
 _RUN_OFF = 15  # rounds of the tuned model against the untuned one, the faster half of which decides
 _PHASES = ("infer", "train")
 _FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -271,14 +273,19 @@ def _plan_seconds(
 ) -> dict[Plan, float]:
     """Seconds of each plan: its fastest round, since whatever else runs on the machine only adds.
 
-    A plan that a first look finds far behind is not looked at again.
+    A plan that a look finds far behind is not looked at again.
     """
-    calls = {str(plan): _call(layer, x, plan, phase) for plan in plans}
-    look = sample(calls, lambda rounds: "looked" if rounds else None, warmup=1, sync=_sync(x))
-    seconds = {name: min(look.seconds(name)) for name in calls}
-    near = {name: call for name, call in calls.items() if seconds[name] <= _FAR * min(seconds.values())}
-    samples = sample(near, _until(seconds_per_plan * len(near)), warmup=0, sync=_sync(x))
-    seconds |= {name: min(samples.seconds(name)) for name in near}
+    near = {str(plan): _call(layer, x, plan, phase) for plan in plans}
+    seconds = dict.fromkeys(near, math.inf)
+
+    def time_near(stop: Callable[[Sequence[Round]], str | None], warmup: int) -> None:
+        samples = sample(near, stop, warmup=warmup, sync=_sync(x))
+        seconds.update({name: min(seconds[name], *samples.seconds(name)) for name in near})
+
+    for index, (rounds, far) in enumerate(_LOOKS):
+        time_near(_rounds(rounds), warmup=1 - index)
+        near = {name: call for name, call in near.items() if seconds[name] <= far * min(seconds.values())}
+    time_near(_until(seconds_per_plan * len(near)), warmup=0)
     return {plan: seconds[str(plan)] for plan in plans}
 
 
@@ -303,6 +310,10 @@ def _choice(seconds: Mapping[Plan, float]) -> Plan:
     dense = next(iter(seconds))
     best = min(seconds, key=lambda plan: seconds[plan])
     return best if seconds[best] < _MARGIN * seconds[dense] else dense
+
+
+def _rounds(count: int) -> Callable[[Sequence[Round]], str | None]:
+    return lambda rounds: "enough" if len(rounds) >= count else None
 
 
 def _until(budget: float) -> Callable[[Sequence[Round]], str | None]:
@@ -350,10 +361,7 @@ def _fastest(
 def _beats(calls: Mapping[str, Callable[[], object]], new: str, old: str, sync: Callable[[], None]) -> bool:
     """Whether ``new`` is faster in most rounds of a run-off: one lucky round out of many chooses no plan."""
 
-    def stop(rounds: Sequence[Round]) -> str | None:
-        return "enough" if len(rounds) >= _RUN_OFF else None
-
-    samples = sample({new: calls[new], old: calls[old]}, stop, sync=sync)
+    samples = sample({new: calls[new], old: calls[old]}, _rounds(_RUN_OFF), sync=sync)
     pairs = list(zip(samples.seconds(new), samples.seconds(old), strict=True))
     return sum(mine < theirs for mine, theirs in pairs) > len(pairs) / 2
 

@@ -326,15 +326,18 @@ def test_a_lucky_round_does_not_choose_a_plan(monkeypatch):
     assert {plan.path for plan in tuning.plans.values()} == {"dense"}
 
 
-def test_a_plan_that_is_far_behind_is_looked_at_once(monkeypatch):
-    looked: list[set[str]] = []
+@pytest.mark.parametrize(
+    ("seconds", "looks"),
+    [((99.0,), [1]), ((9.0, 9.0), [1, 2]), ((9.0, 1.0), [1, 2, 3])],  # hopeless; far behind twice; disturbed once
+)
+def test_a_plan_that_is_far_behind_is_not_looked_at_again(monkeypatch, seconds, looks):
+    seen: list[set[str]] = []
 
     def pretend(calls, *_args, **_kwargs):
-        looked.append(set(calls))
-        return type("Samples", (), {"seconds": staticmethod(lambda name: [9.0 if "factored" in name else 1.0])})
+        seen.append(set(calls))
+        slow = seconds[min(len(seen), len(seconds)) - 1]
+        return type("Samples", (), {"seconds": staticmethod(lambda name: [slow if name == "factored" else 1.0])})
 
     monkeypatch.setattr("phnn.tuning.sample", pretend)
     tune(phnn.PHLinear(8, 8, algebra="quaternion"), (torch.randn(4, 8),))
-    first, second = looked[:2]
-    assert "factored" in first
-    assert second == first - {"factored"}
+    assert [number for number, calls in enumerate(seen[:3], 1) if "factored" in calls] == looks

@@ -1,7 +1,7 @@
 """What runs orders: the border between the scheduler (``bench.run``) and the places where processes are started.
 
-The unit of work is one task's command: what one fresh process shall do. An engine starts it somewhere, waits, and says
-how it ended; it neither judges nor repeats. What follows from an ending is decided by ``bench.outcome``.
+The unit of work is one task's command: what one fresh process shall do. An engine starts it somewhere, waits, and
+says how it ended; it neither judges nor repeats. What follows from an ending is decided by ``bench.outcome``.
 """
 
 from __future__ import annotations

@@ -11,7 +11,9 @@ from .sweep import Protocol
 
 VERSION = 2  # raise it when the way of measuring changes: older results then count as not done
 
-Status = Literal["ok", "unsupported", "oom", "timeout", "crashed", "wrong", "error"]
+# skipped: by the budget of a run; what can never be measured is skipped in the plan
+Status = Literal["ok", "skipped", "unsupported", "oom", "timeout", "crashed", "wrong", "error"]
+FAILED = ("oom", "timeout", "crashed", "error")  # what bench run --retry-failed measures again
 
 
 class _Message(BaseModel):

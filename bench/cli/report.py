@@ -22,12 +22,12 @@ def write_report(folder: Path, out: Path) -> list[str]:
     """Derive the records, write tables and figures, name them; the statuses of all rows."""
     from .. import roofs
     from ..records import derive, missing
-    from ..store import read_plan, read_tasks, write_whole
+    from ..store import inside, read_plan, read_tasks, write_whole
 
     if not (folder / "plan.jsonl").exists():
         raise UsageError(f"{folder} is no run folder: it has no plan.jsonl; make one with bench run")
     plan = read_plan(folder)
-    records = derive(plan, read_tasks(folder), roofs.load(folder / roofs.FILE))
+    records = derive(plan, read_tasks(folder), roofs.of_run(folder))
     if not records:
         raise UsageError(f"{folder} holds no finished case yet: bench run continues it")
     from ..report import figures, paper, table
@@ -35,7 +35,7 @@ def write_report(folder: Path, out: Path) -> list[str]:
 
     df = table.frame(records)
     try:
-        (out / "figures").mkdir(parents=True, exist_ok=True)
+        inside(out, "figures").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{out} cannot be written ({error.strerror}): choose another folder with --out") from None
     written = table.write(df, out)

@@ -44,7 +44,7 @@ class Policy:
 
 
 def failed(line: Line) -> list[Mapping[str, Any]]:
-    """The results of a line that are failures, or lack a metric: not what nothing can mend here, nor wrong answers."""
+    """The results of a line that failed, in all or in a metric; not what nothing can mend here, nor wrong answers."""
     return [result for result in line["results"] if result["status"] in FAILED or result.get("failed")]
 
 

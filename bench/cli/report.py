@@ -28,12 +28,12 @@ def write_report(
     from .. import roofs
     from ..records import derive, missing
     from ..selection import of_lines
-    from ..store import read_plan, read_tasks, write_whole
+    from ..store import inside, read_plan, read_tasks, write_whole
 
     if not (folder / "plan.jsonl").exists():
         raise UsageError(f"{folder} is no run folder: it has no plan.jsonl; make one with bench run")
     plan = of_lines(read_plan(folder), filters) if filters else read_plan(folder)
-    records = derive(plan, read_tasks(folder), roofs.load(folder / roofs.FILE))
+    records = derive(plan, read_tasks(folder), roofs.of_run(folder))
     if not records:
         raise UsageError(f"{folder} holds no finished case yet: bench run continues it")
     from ..report import figures, paper, table
@@ -41,7 +41,7 @@ def write_report(
 
     df = table.frame(records)
     try:
-        (out / "figures").mkdir(parents=True, exist_ok=True)
+        inside(out, "figures").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{out} cannot be written ({error.strerror}): choose another folder with --out") from None
     written = table.write(df, out)

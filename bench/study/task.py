@@ -15,7 +15,7 @@ import torchmetrics
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-Pairs = Dataset[tuple[Tensor, Tensor]]
+Pairs = Dataset[tuple[Tensor, ...]]  # two: an input and its target
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,11 @@
 """What holds for every task of the accuracy study that needs no download."""
 
+import json
+
 import pytest
 import torch
 
+from bench import sweep as sweeps
 from bench.case import Case
 from bench.errors import UsageError
 from bench.metrics import METRICS
@@ -144,3 +147,21 @@ def test_data_that_are_not_bundled_need_a_folder_and_say_so_in_a_line(name, tmp_
     with pytest.raises(UsageError, match=str(tmp_path)) as error:
         tasks.check(name, tmp_path, download=False)
     assert "\n" not in str(error.value)
+
+
+def test_a_sweep_can_name_every_task(tmp_path):
+    """Each of the tasks with its subject expands to cases of the shape that the data decide, none skipped."""
+    text = 'schema = 1\nname = "all"\ntitle = "all tasks"\n'
+    for name, (subject, axes) in SUBJECTS.items():
+        values = {**axes, "data": name, "algebra": ["real", "ph"], "n": 4}
+        written = "\n".join(f"{key} = {json.dumps(value)}" for key, value in values.items())
+        metrics = json.dumps([*DATA[name].metrics, "params", "train_loss"])
+        text += f'[[cases]]\nsubject = "{subject}"\nmetrics = {metrics}\n[cases.axes]\n{written}\n'
+    file = tmp_path / "all.toml"
+    file.write_text(text)
+    planned = sweeps.expand(sweeps.load(file))
+    assert {p.case.data for p in planned} == set(SUBJECTS)
+    assert len(planned) == 2 * len(SUBJECTS)
+    for p in planned:
+        assert p.skipped is None
+        assert p.case.axes == {**p.case.axes, **DATA[p.case.data].shape}

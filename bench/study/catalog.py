@@ -105,11 +105,11 @@ DATA: dict[str, DataInfo] = {
         {"length": 8, "in_channels": 8, "num_classes": 10}, "the digits, one row of 8 pixels a step"
     ),
     "temporal-order": _sequences(
-        {"length": 64, "in_channels": 8, "num_classes": 4},
-        "64 symbols, two of which matter: which came first (Hochreiter and Schmidhuber 1997)",
+        {"length": 36, "in_channels": 8, "num_classes": 4},
+        "36 symbols, two of which matter: which came first (Hochreiter and Schmidhuber 1997)",
     ),
     "temporal-order-grid": _sequences(
-        {"in_channels": 8, "size": 8, "num_classes": 4}, "the same as an 8×8 image for vision transformers, patch=1"
+        {"in_channels": 8, "size": 6, "num_classes": 4}, "the same as a 6×6 image for vision transformers, patch=1"
     ),
 }
 

@@ -26,14 +26,14 @@ from phnn.functional import ph_weight
 from phnn.layers._base import RuleHolder
 
 from ..catalog import DATA
-from ..task import Splits
+from ..task import Splits, StudyTask
 
 _COUNTS = {"hamilton": (2048, 256, 256), "hamilton-conv": (512, 64, 64)}  # train, val, test
 _TOY_COUNTS = (1600, 200, 200)
 _TOY_NOISE = 0.2  # of toy-square, uniform from 0, as in the tutorial
 
 
-def create(name: str, axes: Mapping[str, Any]) -> Recovery:
+def create(name: str, axes: Mapping[str, Any]) -> StudyTask:
     return Recovery(name)
 
 

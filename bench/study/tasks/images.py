@@ -24,7 +24,7 @@ from torch.utils.data import Dataset
 
 from ...errors import UsageError
 from ..catalog import DATA
-from ..task import Splits
+from ..task import Splits, StudyTask
 from ._classes import Classification, stratified
 
 Pixels = NDArray[np.uint8]  # (count, 3 or 1, size, size)
@@ -38,7 +38,7 @@ _SHIFTED = (*_FLIPPED, "svhn")
 _SAMPLE = 512  # images of a folder whose mean and deviation stand for all
 
 
-def create(name: str, axes: Mapping[str, Any]) -> Images:
+def create(name: str, axes: Mapping[str, Any]) -> StudyTask:
     return Images(name, axes)
 
 

@@ -18,18 +18,18 @@ from torch import Tensor
 from torch.nn import functional as nnf
 from torch.utils.data import TensorDataset
 
-from ..task import Splits
+from ..task import Splits, StudyTask
 from ._classes import Classification, stratified
 from .images import digits
 
 _TEST, _VAL = 0.2, 0.2  # of the digits; of what is not tested
 _COUNTS = (2048, 512, 1024)  # train, val, test
-_LENGTH, _SYMBOLS = 64, 8  # start, end, X, Y and four that mean nothing
+_LENGTH, _SYMBOLS = 36, 8  # start, end, X, Y and four that mean nothing
 _START, _END, _X = 0, 1, 2
-_FIRST, _SECOND = (6, 13), (32, 39)  # where the symbols that matter may stand: 10 to 20 %, 50 to 60 %
+_FIRST, _SECOND = (4, 8), (18, 22)  # where the symbols that matter may stand: 10 to 20 %, 50 to 60 %
 
 
-def create(name: str, axes: Mapping[str, Any]) -> Sequences:
+def create(name: str, axes: Mapping[str, Any]) -> StudyTask:
     return Sequences(name)
 
 
@@ -55,7 +55,7 @@ class Sequences(Classification):
 
 
 def temporal_order(count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Sequences of symbols, one-hot (count, 64, 8), and 2 first + second, with 0 for X and 1 for Y."""
+    """Sequences of symbols, one-hot (count, 36, 8), and 2 first + second, with 0 for X and 1 for Y."""
     symbols = torch.randint(_X + 2, _SYMBOLS, (count, _LENGTH), generator=generator)
     symbols[:, 0], symbols[:, -1] = _START, _END
     labels = torch.randperm(count, generator=generator) % 4

@@ -20,7 +20,7 @@ from torch.utils.data import Dataset, TensorDataset
 
 from ...errors import UsageError
 from ..catalog import DATA
-from ..task import Splits
+from ..task import Splits, StudyTask
 from . import _l3das21, _made_sounds
 from ._classes import stratified
 from ._event_scores import EventScores
@@ -31,7 +31,7 @@ _VAL = 0.2  # of L3DAS21's training folder
 _SAMPLE = 64  # recordings of L3DAS21 whose mean and deviation stand for all
 
 
-def create(name: str, axes: Mapping[str, Any]) -> SoundEvents:
+def create(name: str, axes: Mapping[str, Any]) -> StudyTask:
     return SoundEvents(name)
 
 

@@ -23,7 +23,8 @@ from phnn.registry import Spec, find, origin
 from .case import Case, Planned
 from .errors import UsageError
 from .factors import FACTOR_VALUES, unfit
-from .metrics import METRICS
+from .metrics import METRICS, of_task
+from .study import catalog
 from .study.catalog import DATA
 from .study.recipe import Recipe
 from .uncollected import uncollected
@@ -156,10 +157,11 @@ def _entry_cases(entry: Entry, spec: Spec, where: str, data: str | None, device:
     if trains != bool(axes.get("data")):
         need = "needs an axis data" if trains else "has an axis data but no metric of training"
         raise UsageError(f"{where}: {need}; data is one of {', '.join(DATA)}")
-    if trains and spec.kind != "model":
-        raise UsageError(f"{where}.subject: {spec.name!r} is a layer; accuracy is measured on a model")
-    if trains and not set(spec.shape) >= _IMAGE_AXES:
-        raise UsageError(f"{where}.subject: {spec.name!r} takes no images, and all data are images")
+    if trains and data:
+        axes["data"] = [data]
+    for name in axes.get("data", ()):
+        if reason := catalog.misfit(name, spec.name, spec.kind, spec.shape, entry.metrics):
+            raise UsageError(f"{where}.subject: {reason}")
     if trains and (strange := sorted(m for m in entry.metrics if m not in _TRAINING_METRICS)):
         raise UsageError(
             f"{where}.metrics: {strange[0]!r} is not measured in training: give it an entry without data"
@@ -173,8 +175,6 @@ def _entry_cases(entry: Entry, spec: Spec, where: str, data: str | None, device:
     if taken := sorted({*_OTHER_AXES, *FACTOR_VALUES} & set(spec.shape)):
         package = origin(spec.name).package
         raise UsageError(f"{where}.subject: {spec.name!r} of {package} has an axis {taken[0]}, the name of a factor")
-    if trains and data:
-        axes["data"] = [data]
     metrics = frozenset(entry.metrics)
     if any(METRICS[m].task == "timing" for m in metrics):
         metrics |= {"numeric_error"}  # no time is published of an answer that was not checked
@@ -189,8 +189,7 @@ def _entry_cases(entry: Entry, spec: Spec, where: str, data: str | None, device:
             yield replace(planned, case=planned.case.slim_control(), controlled=planned.case.controlled)
 
 
-_IMAGE_AXES = {axis for data in DATA.values() for axis in data.shape}
-_TRAINING_METRICS = ("accuracy", "train_loss", "train_time", "params")
+_TRAINING_METRICS = (*of_task("training"), "params")
 
 
 def _values(name: str, value: Any, spec: Spec, where: str) -> list[Any]:

@@ -192,7 +192,7 @@ def _check_data(names: list[str], root: Path | None, download: bool) -> None:
 
     if all(DATA[name].bundled for name in names):
         return
-    from ..study.data import check
+    from ..study.tasks import check
 
     for name in names:
         check(name, root, download)

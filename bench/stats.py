@@ -234,9 +234,10 @@ def percentile(samples: Sequence[float], share: float) -> Percentile:
 def percentiles(samples: Sequence[float] | np.ndarray, shares: Sequence[float]) -> list[Percentile]:
     """Several of them, for the price of one."""
     found = []
+    need = [samples_needed(share) for share in shares]
     values = np.quantile(samples, shares).tolist()
-    for share, value in zip(shares, values, strict=True):
-        enough = len(samples) >= (needed := samples_needed(share))
+    for share, needed, value in zip(shares, need, values, strict=True):
+        enough = len(samples) >= needed
         lacks = f"p{100 * share:g} takes {needed} samples, there are {len(samples)}"
         found.append(Percentile(value) if enough else Percentile(None, lacks))
     return found

@@ -21,6 +21,7 @@ from .stats import MARGIN, Interval, percentiles, verdict, verdict_level
 MEASURED = ("ok", "wrong")  # the statuses of what ran to its end
 PERCENTILES = (0.5, 0.9, 0.99)  # of a latency, where single calls were timed and there are samples enough
 _INTENSITY = "arithmetic_intensity"  # the metric whose count of operations and bytes efficiency is made of
+_CHECK = "numeric_error"  # the metric without which no time is published
 _NAMES = tuple(f"p{100 * share:g}" for share in PERCENTILES)
 
 Key = tuple[str, str | None]
@@ -199,7 +200,12 @@ def wrong_reason(static: Sequence[Finding]) -> str:
 
 def _unchecked(checks: Sequence[Finding]) -> Told | None:
     """What kept the answer of a case from being checked."""
-    return next((lacking for f in checks if (lacking := failure(f, "numeric_error"))), None)
+    for finding in checks:
+        if lacking := failure(finding, _CHECK):
+            return lacking
+        if _CHECK in finding.unsupported:
+            return Told("unsupported", finding.unsupported[_CHECK])
+    return None
 
 
 def machine_marks(own: Sequence[Finding]) -> list[str]:

@@ -73,7 +73,9 @@ def _guarded(case: Case, measure: Callable[[], Result]) -> Result:
     """The result of ``measure``, or what kept it from one."""
     try:
         return measure()
-    except Exception as error:  # noqa: BLE001 - whatever a subject raises becomes a row, with its traceback in the log
+    except Exception as error:
+        if _is_lasting(error):
+            raise
         return _raised(case.id, error)
 
 
@@ -83,10 +85,13 @@ def _raised(case_id: str, error: Exception) -> Result:
     return Result(case_id=case_id, status=failure.status, reason=failure.reason)
 
 
+def _is_lasting(error: Exception) -> bool:
+    """Whether every later call of this process would report it again."""
+    return "CUDA error" in str(error) and not isinstance(error, torch.OutOfMemoryError)
+
+
 def _failure(error: Exception) -> Failure:
     """What an exception says of a case, in a status and a line; the traceback goes to the log."""
-    if "CUDA error" in str(error) and not isinstance(error, torch.OutOfMemoryError):
-        raise error  # every later call of this process would report it again
     traceback.print_exception(error)
     if isinstance(error, torch.OutOfMemoryError) or wants_memory(str(error)):
         return Failure(status="oom", reason=_line(error))
@@ -237,8 +242,14 @@ def _step(result: Result, metrics: set[str], measure: Callable[[], None]) -> Non
     """Measure some metrics of a case, or note what kept them from a value."""
     try:
         measure()
-    except Exception as error:  # noqa: BLE001 - it becomes the row of these metrics, with its traceback in the log
-        result.failed |= dict.fromkeys(metrics, _failure(error))
+    except Exception as error:
+        if _is_lasting(error):
+            raise
+        failure = _failure(error)
+        if failure.status == "unsupported":  # nothing that another try could mend
+            result.unsupported |= dict.fromkeys(metrics, failure.reason)
+        else:
+            result.failed |= dict.fromkeys(metrics, failure)
 
 
 def _slim_details(case: Case, controlled: Case | None) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Every way to fail, in real processes: each has its status, and costs its own rows alone."""
 
 import json
+import re
 import time
 
 import psutil
@@ -165,7 +166,7 @@ def test_a_dry_run_says_what_it_would_do_and_leaves_no_trace(bench, tmp_path):
     done = bench("run", path, "--out", tmp_path / "run", "--dry-run")
     assert done.returncode == 0, done.stderr
     assert "static    faulty: 1 tasks" in done.stdout
-    assert "4 tasks would be measured, in about 7 s; 0 are done" in done.stdout
+    assert re.search(r"4 tasks would be measured, in about [78] s; 0 are done", done.stdout)  # 8: one at a time
     assert not (tmp_path / "run").exists()
 
 

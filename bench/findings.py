@@ -86,9 +86,11 @@ class Findings:
         return self._found.get(case_id, {}).get((env_id or "", kind), [])
 
     def beside(self, timing: Finding, case_id: str) -> Finding | None:
-        """What the process that timed one case found of another; else what another process of that task did."""
-        found = self._beside[timing.order].get(case_id)
-        return next((f for f in found if f.part == timing.part), found[-1]) if found else None
+        """What the process that timed one case found of another; else how that one failed in the same task."""
+        found = self._beside[timing.order].get(case_id, ())
+        return next((f for f in found if f.part == timing.part), None) or next(
+            (f for f in found if f.status != "ok"), None
+        )
 
     def forget(self, case_id: str, env_id: str | None) -> None:
         """Let go of what only the rows of this case are made of: they are made."""

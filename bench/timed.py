@@ -138,8 +138,6 @@ class Timings:
                 return None
             if theirs.status != "ok":
                 return Told(theirs.status, f"the baseline: {theirs.reason}")
-            if theirs.part != finding.part:
-                return Told("unsupported", "the baseline was not timed in the same process")
         if place.key not in self.ratios:
             return None
         found, among = self.judged[place.key], machine.among(case)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,10 +11,6 @@ from .stats import process_intervals
 
 NOISY = 0.10  # an interval wider than this on either side earns the mark
 DRIFTING = 0.05  # so does a second half of the rounds that differs by more than this from the first
-
-Medians = Sequence[float]  # of one process: of all its rounds, of the first half of them, of the second (or NaN)
-
-K = TypeVar("K", bound=Hashable)
 
 
 class Estimate(NamedTuple):
@@ -27,50 +22,32 @@ class Estimate(NamedTuple):
     marks: str = ""
 
 
-def estimates(processes: Mapping[K, Sequence[Medians]]) -> dict[K, Estimate]:
-    """The 95 % interval over the processes of each timing.
+def estimates(medians: np.ndarray) -> list[Estimate]:
+    """Of each timing the estimate with its 95 % interval over processes.
 
+    medians: (timing, process, 3), of all rounds and of either half of them, the halves NaN where there are none.
     noisy: the interval is wide, or there is none; drifting: the second half of the rounds differs from the first, in
     the same way in all processes.
     """
-    found = {}
-    for keys, medians in _alike(processes):
-        intervals = process_intervals(medians[:, :, 0])
-        noisy = ~((intervals[:, 2] - intervals[:, 1]) / (2 * intervals[:, 0]) <= NOISY)  # NaN is no narrow interval
-        drifting = _drifting(medians)
-        for key, interval, *earned in zip(keys, intervals.tolist(), noisy.tolist(), drifting.tolist(), strict=True):
-            found[key] = Estimate(*interval, ",".join(_NAMED[tuple(earned)]))
-    return found
+    intervals = process_intervals(medians[:, :, 0])
+    noisy = ~((intervals[:, 2] - intervals[:, 1]) / (2 * intervals[:, 0]) <= NOISY)  # NaN is no narrow interval
+    marks = [_MARKS[earned] for earned in zip(noisy.tolist(), _drifting(medians).tolist(), strict=True)]
+    return [Estimate(*own, earned) for own, earned in zip(intervals.tolist(), marks, strict=True)]
 
 
-_NAMED = {
-    (False, False): (),
-    (True, False): ("noisy",),
-    (False, True): ("drifting",),
-    (True, True): ("noisy", "drifting"),
-}
+_MARKS = {
+    (False, False): "", (True, False): "noisy", (False, True): "drifting", (True, True): "noisy,drifting",
+}  # fmt: skip
 
 
-def intervals_at(levels: Mapping[K, float], processes: Mapping[K, Sequence[Medians]]) -> dict[K, Estimate]:
-    """The interval of each timing at a level of its own."""
-    by_level: dict[float, dict[K, Sequence[Medians]]] = defaultdict(dict)
-    for key, level in levels.items():
-        by_level[level][key] = processes[key]
-    return {
-        key: Estimate(*row)
-        for level, own in by_level.items()
-        for keys, medians in _alike(own)
-        for key, row in zip(keys, process_intervals(medians[:, :, 0], level).tolist(), strict=True)
-    }
-
-
-def _alike(processes: Mapping[K, Sequence[Medians]]) -> Iterator[tuple[list[K], np.ndarray]]:
-    """The timings that have equally many processes, with an array of (timing, process, median)."""
-    by_count: dict[int, list[K]] = defaultdict(list)
-    for key, own in processes.items():
-        by_count[len(own)].append(key)
-    for keys in by_count.values():
-        yield keys, np.array([processes[key] for key in keys], dtype=float)
+def intervals_at(levels: Sequence[float], medians: np.ndarray) -> list[Estimate]:
+    """Of each timing the interval at a level of its own."""
+    wanted = np.array(levels)
+    found = np.empty((len(medians), 3))
+    for level in np.unique(wanted).tolist():
+        rows = wanted == level
+        found[rows] = process_intervals(medians[rows, :, 0], level)
+    return [Estimate(*own) for own in found.tolist()]
 
 
 def _drifting(medians: np.ndarray) -> np.ndarray:

@@ -35,8 +35,8 @@ class Finding:
     """What one task found of one case.
 
     order: the place of its line, the newest last; part: which of the task's processes it is from; failed: metric →
-    status and reason; details: None where a later process of its chunk came, for only the last one's are told;
-    median, first, second: of the seconds of all rounds and of either half of them.
+    status and reason; details: None where a later process of its chunk came, for only the last one's are told; at: of
+    a timing that counts, its row in ``Findings.medians``.
     """
 
     task: Done
@@ -52,9 +52,7 @@ class Finding:
     marks: Sequence[str]
     calls: int
     details: Mapping[str, Any] | None
-    median: float = 0.0
-    first: float = 0.0
-    second: float = 0.0
+    at: int = -1
 
     @property
     def told(self) -> Mapping[str, Any]:
@@ -63,7 +61,7 @@ class Finding:
 
 
 class Findings:
-    """The newest findings of every case on every machine.
+    """The newest findings of every case on every machine; medians: of the rounds of those that timed, and by halves.
 
     Only the newest (code, protocol) of a case on a machine counts, and chunks are never mixed: what was measured
     beside other cases, or cut short, is another measurement.
@@ -75,22 +73,31 @@ class Findings:
         self._beside: dict[int, dict[str, list[Finding]]] = defaultdict(dict)  # timings by line and case
         for order, line in enumerate(lines):
             self._add(order, line)
-        timed = []
+        timed: list[Finding] = []
         for of_case in self._found.values():
             for key, findings in list(of_case.items()):
                 of_case[key] = newest = _newest(findings)
                 timed += [f for f in newest if f.span[1]]
-        for finding, own in zip(timed, self.rounds.medians([f.span for f in timed]).tolist(), strict=True):
-            finding.median, finding.first, finding.second = own
+        for place, finding in enumerate(timed):
+            finding.at = place
+        self.medians = self.rounds.medians([f.span for f in timed])
 
     def of(self, case_id: str, env_id: str | None, kind: str) -> list[Finding]:
         """The repetitions of the newest chunk that is complete, oldest first."""
         return self._found.get(case_id, {}).get((env_id or "", kind), [])
 
     def beside(self, timing: Finding, case_id: str) -> Finding | None:
-        """What the process that timed one case found of another; else what another process of that task did."""
-        found = self._beside[timing.order].get(case_id)
-        return next((f for f in found if f.part == timing.part), found[-1]) if found else None
+        """What the process that timed one case found of another; else how that one failed in the same task."""
+        found = self._beside[timing.order].get(case_id, ())
+        return next((f for f in found if f.part == timing.part), None) or next(
+            (f for f in found if f.status != "ok"), None
+        )
+
+    def forget(self, case_id: str, env_id: str | None) -> None:
+        """Let go of what only the rows of this case are made of: they are made."""
+        for kind in ("static", "timing", "training"):
+            for finding in self.of(case_id, env_id, kind):
+                finding.details, finding.values = None, {}
 
     def envs_of(self, case_id: str) -> list[str]:
         """Where a case was measured, in the order in which that began."""
@@ -101,9 +108,11 @@ class Findings:
             line["env_id"], line["code_rev"], line["protocol_version"], line["chunk_id"], line["repetition"],
             line["siblings"], line["started"],
         )  # fmt: skip
-        kind, watched, marks = line["kind"], None, ()
+        kind, watched = line["kind"], None
+        key = task.env_id, kind
+        marks: tuple[str, ...] = ()
         for result in line["results"]:
-            details = result["details"]
+            case_id, details = result["case_id"], result["details"]
             if (watch := details.get("watch")) != watched:  # mostly the same of all cases of a task
                 watched, marks = watch, tuple(watch_marks(watch or {}))
             finding = Finding(
@@ -112,15 +121,17 @@ class Findings:
                 marks, details.get("calls_per_block", 1), details,
             )  # fmt: skip
             if kind == "timing":
-                self._beside[order].setdefault(result["case_id"], []).append(finding)
-            pile = self._found[result["case_id"]].setdefault((task.env_id, kind), [])
+                self._beside[order].setdefault(case_id, []).append(finding)
+            pile = self._found[case_id].setdefault(key, [])
             if pile and pile[-1].task.chunk_id == task.chunk_id and pile[-1].task.revision == task.revision:
                 pile[-1].details = None
             pile.append(finding)
 
 
-def _newest(findings: Sequence[Finding]) -> list[Finding]:
+def _newest(findings: list[Finding]) -> list[Finding]:
     """The repetitions of the chunk that was touched last, of those that are complete; a task run again replaces."""
+    if len(findings) == 1:
+        return findings if _is_complete(findings) else []
     last = findings[-1].task.revision
     chunks: dict[str, dict[int, Finding]] = {}
     for finding in findings:
@@ -144,7 +155,7 @@ def baselines(cases: Iterable[Case], findings: Findings, env_id: str | None) -> 
             found[case.group_id].append(case)
 
     def seconds(case: Case) -> float:
-        own = [f.median for f in findings.of(case.id, env_id, "timing") if f.span[1]]
+        own = [findings.medians[f.at, 0] for f in findings.of(case.id, env_id, "timing") if f.span[1]]
         return statistics.median(own) if own else float("inf")
 
     return {group: min(members, key=seconds).id for group, members in found.items()}

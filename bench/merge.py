@@ -101,7 +101,8 @@ class _Tasks:
 
     def add(self, source: int) -> list[str]:
         """Keep what another folder has not; the machines of this one."""
-        since, start, envs = "", 0, {}
+        since, start = "", 0
+        envs: dict[str, None] = {}
         for line, text in Growing(self.sources[source] / _TASKS).fresh():
             since, env_id = max(since, line["started"]), line["env_id"]
             at = _At(since, source, start, start + len(text), line["started"])
@@ -172,7 +173,7 @@ def _plan(sources: Sequence[Path], envs: Sequence[Sequence[str]], found: Merged)
     texts: dict[bytes, None] = {}
     for source, measured in zip(sources, envs, strict=True):
         described = _description(source / "env.json")
-        where = list(measured) or [described["env_id"] if described else None]
+        where: list[str | None] = [*measured] or [described["env_id"] if described else None]
         for line in each(source, _PLAN):
             case_id = digest(line["case"])
             for env_id in [line["env_id"]] if line.get("env_id") else where:
@@ -203,8 +204,9 @@ def _description(path: Path) -> Line | None:
     except FileNotFoundError:
         return None
     try:
-        found: Line = TypeAdapter(_Described).validate_json(text)
-        return {**json.loads(text), **found}
+        TypeAdapter(_Described).validate_json(text)
+        found: Line = json.loads(text)
+        return found
     except ValueError:
         raise UsageError(f"{path} describes no machine: remove it, or run bench run in its folder again") from None
 

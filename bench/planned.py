@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from .case import Case
@@ -20,13 +21,6 @@ class Asked:
 
     metrics: frozenset[str]
     skipped: str | None
-
-    def with_line(self, line: Mapping[str, Any]) -> Asked:
-        """As a newer line has it; what older ones asked for is still asked for."""
-        return Asked(self.metrics | set(line["metrics"]), line["skipped"])
-
-
-NOTHING = Asked(frozenset(), None)
 
 
 @dataclass(slots=True)
@@ -44,7 +38,10 @@ class PlannedCase:
 
 
 def planned_cases(plan: Iterable[Mapping[str, Any]]) -> dict[str, PlannedCase]:
-    """The cases of a plan by id, in its order."""
+    """The cases of a plan by id, in its order.
+
+    A newer line adds metrics to those of the older ones, and says anew whether the case is skipped.
+    """
     found: dict[str, PlannedCase] = {}
     for line in plan:
         case = Case.from_factors(line["case"])
@@ -52,8 +49,14 @@ def planned_cases(plan: Iterable[Mapping[str, Any]]) -> dict[str, PlannedCase]:
         own = found.setdefault(case.id, PlannedCase(case, controlled))
         own.controlled = controlled
         env_id = line.get("env_id")
-        own.by_env[env_id] = own.by_env.get(env_id, NOTHING).with_line(line)
+        metrics, before = _metrics(tuple(line["metrics"])), own.by_env.get(env_id)
+        own.by_env[env_id] = Asked(before.metrics | metrics if before else metrics, line["skipped"])
     return found
+
+
+@cache
+def _metrics(names: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(names)  # the same object for most cases of a plan
 
 
 def compared(planned: Iterable[PlannedCase], env_id: str | None) -> Counter[str]:

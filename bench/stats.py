@@ -88,7 +88,7 @@ def process_intervals(values: np.ndarray, level: float = LEVEL) -> np.ndarray:
     if values.shape[1] < BOOTSTRAP_FROM:
         return np.exp(_mean_intervals(np.log(values), level))
     found = [process_interval(row, level) for row in values.tolist()]
-    return np.array([[each.value, each.lo, each.hi] for each in found])
+    return np.array([[each.value, each.lo, each.hi] for each in found]).reshape(-1, 3)
 
 
 def _exp(inner: Interval) -> Interval:

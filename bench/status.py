@@ -13,12 +13,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from phnn.registry import origin
-
-from . import env
 from .case import Planned, Task, tasks
 from .metrics import METRICS
 from .protocol import FAILED
+from .run import revision
 from .sweep import Sweep
 
 KINDS = ("static", "training", "timing")
@@ -82,12 +80,6 @@ def _kind(name: str, wanted: Sequence[Task], lines: Sequence[Line], held: Collec
         left=left,
         seconds=0.0 if not left else None if pace is None else left * pace,
     )
-
-
-def revision(task: Task) -> str:
-    """The code that would measure a task here."""
-    modules = {origin(case.subject).module for case in task.cases} - {"phnn"}
-    return env.code_rev(tuple(sorted(modules)), task.kind == "training")
 
 
 def seconds_each(ran: Sequence[tuple[str, float]]) -> float | None:

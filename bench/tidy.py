@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -63,7 +64,7 @@ def wide(df: pd.DataFrame) -> pd.DataFrame:
             "keep one of them, or join the runs with bench merge"
         )
     factors = told.groupby(identity, sort=False)[list(_OF_ROW)].first()
-    parts = [factors]
+    parts: list[pd.DataFrame | pd.Series[Any]] = [factors]
     for metric in (name for name in METRICS if (told["metric"] == name).any()):
         own = told[told["metric"] == metric].set_index(identity)
         parts.append(own["value"].rename(metric))

@@ -6,13 +6,16 @@ The intervals of all cases are computed before the first row is made, a call for
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from .case import Case
-from .estimates import Estimate, Medians, estimates, intervals_at
+from .estimates import Estimate, estimates, intervals_at
 from .findings import Finding, Findings
 from .planned import Asked, PlannedCase
 from .roofs import Roofs, arithmetic_of, roof
@@ -27,21 +30,14 @@ _NAMES = tuple(f"p{100 * share:g}" for share in PERCENTILES)
 Key = tuple[str, str | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A planned case on a machine, or on none if it is skipped wherever."""
+class Place(NamedTuple):
+    """A planned case on a machine, or on none if it is skipped wherever; key: its id and that machine's."""
 
     planned: PlannedCase
+    case: Case
     env_id: str | None
     asked: Asked
-
-    @property
-    def case(self) -> Case:
-        return self.planned.case
-
-    @property
-    def key(self) -> Key:
-        return self.case.id, self.env_id
+    key: Key
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,26 +70,28 @@ class Timings:
 
     def __init__(self, places: Sequence[Place], findings: Findings, machines: Mapping[str | None, Machine]) -> None:
         self.findings, self.machines = findings, machines
-        latency: dict[Key, list[Medians]] = {}
-        pairs: dict[Key, list[tuple[Finding, Finding]]] = {}
-        levels: dict[Key, float] = {}
+        self.latencies: dict[Key, Estimate] = {}
+        self.ratios: dict[Key, Estimate] = {}
+        self.judged: dict[Key, Estimate] = {}
+        by_count: dict[int, list[tuple[Place, list[Finding]]]] = defaultdict(list)
         for place in places:
             own = findings.of(place.case.id, place.env_id, "timing")
-            if not own or not all(f.span[1] for f in own):
-                continue
-            latency[place.key] = [(f.median, f.first, f.second) for f in own]
-            if found := self._beside_baseline(place, own):
-                pairs[place.key] = found
-                levels[place.key] = verdict_level(machines[place.env_id].among(place.case))
-        medians = iter(
-            findings.rounds.medians(
-                [mine.span for own in pairs.values() for mine, _ in own],
-                [theirs.span for own in pairs.values() for _, theirs in own],
-            ).tolist()
-        )
-        ratios = {key: [next(medians) for _ in own] for key, own in pairs.items()}
-        self.latencies, self.ratios = estimates(latency), estimates(ratios)
-        self.judged = intervals_at(levels, ratios)
+            if own and all(f.span[1] for f in own):
+                by_count[len(own)].append((place, own))
+        for count, timed in by_count.items():
+            self._estimate(count, timed)
+
+    def _estimate(self, count: int, timed: Sequence[tuple[Place, list[Finding]]]) -> None:
+        """All latencies and ratios that so many processes tell."""
+        medians = self.findings.medians[[f.at for _, own in timed for f in own]].reshape(-1, count, 3)
+        self.latencies |= dict(zip([place.key for place, _ in timed], estimates(medians), strict=True))
+        beside = [(place, own, theirs) for place, own in timed if (theirs := self._baseline_of(place, own))]
+        mine = [f.span for _, own, _ in beside for f in own]
+        ratios = self.findings.rounds.medians(mine, [f.span for *_, theirs in beside for f in theirs])
+        ratios, keys = ratios.reshape(-1, count, 3), [place.key for place, *_ in beside]
+        levels = [verdict_level(self.machines[place.env_id].among(place.case)) for place, *_ in beside]
+        self.ratios |= dict(zip(keys, estimates(ratios), strict=True))
+        self.judged |= dict(zip(keys, intervals_at(levels, ratios), strict=True))
 
     def told(self, metric: str, place: Place, own: Sequence[Finding]) -> Told | None:
         """What the row of a timed metric says; None while what it takes is not in."""
@@ -103,21 +101,20 @@ class Timings:
             return Told("wrong", f"its time is not published: {wrong}")
         if unchecked := _unchecked(checks):
             return unchecked._replace(reason=f"its time is not published, unchecked: {unchecked.reason}")
-        by_metric: dict[str, Callable[[Place, Sequence[Finding]], Told | None]] = {
-            "latency": self._latency,
-            "latency_ratio": self._ratio,
-            "efficiency": self._efficiency,
-        }
-        return by_metric[metric](place, own) if metric in by_metric else _one_each(metric, own)
+        if metric == "latency":
+            return self._latency(place, own)
+        if metric == "latency_ratio":
+            return self._ratio(place, own)
+        return self._efficiency(place, own) if metric == "efficiency" else _one_each(metric, own)
 
-    def _beside_baseline(self, place: Place, own: Sequence[Finding]) -> list[tuple[Finding, Finding]]:
-        """The findings with those of the baseline in the same process; none where it is not to be compared."""
+    def _baseline_of(self, place: Place, own: Sequence[Finding]) -> list[Finding]:
+        """What each process found of the baseline; nothing where the case is not to be compared with it."""
         baseline = self.machines[place.env_id].baselines.get(place.case.group_id)
         if baseline is None or baseline == place.case.id or "latency_ratio" not in place.asked.metrics:
             return []
         found = [(f, self.findings.beside(f, baseline)) for f in own]
-        pairs = [(f, theirs) for f, theirs in found if theirs and theirs.part == f.part and theirs.span[1]]
-        return pairs if len(pairs) == len(own) else []
+        theirs = [other for f, other in found if other and other.part == f.part and other.span[1]]
+        return theirs if len(theirs) == len(own) else []
 
     def _latency(self, place: Place, own: Sequence[Finding]) -> Told | None:
         if place.key not in self.latencies:
@@ -144,8 +141,6 @@ class Timings:
                 return None
             if theirs.status != "ok":
                 return Told(theirs.status, f"the baseline: {theirs.reason}")
-            if theirs.part != finding.part:
-                return Told("unsupported", "the baseline was not timed in the same process")
         if place.key not in self.ratios:
             return None
         found, among = self.judged[place.key], machine.among(case)
@@ -223,8 +218,8 @@ def _one_each(metric: str, own: Sequence[Finding]) -> Told | None:
         return Told("unsupported", reason)
     if any(metric not in f.values for f in own):  # measured before it was asked for
         return None
-    found = estimates({metric: [(f.values[metric], math.nan, math.nan) for f in own]})
-    return Told(estimate=found[metric], samples=len(own))
+    (found,) = estimates(np.array([[(f.values[metric], math.nan, math.nan) for f in own]]))
+    return Told(estimate=found, samples=len(own))
 
 
 def _percentiles(own: Sequence[Finding], findings: Findings) -> dict[str, Any]:

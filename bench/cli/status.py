@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import UsageError
-from .options import Data, Filters, planned_of
+from ..estimate import spoken
+from .options import Data, Filters, Plugins, planned_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +21,7 @@ def status(
     folder: Annotated[Path, typer.Argument(help="a run folder; a run may be under way in it")],
     filters: Filters = None,
     data: Data = None,
+    plugins: Plugins = None,
 ) -> None:
     """Show what is done, failed and left of a run folder's sweep by kind of task, and how long the rest will take."""
     from ..claims import held
@@ -30,7 +32,7 @@ def status(
         raise UsageError(f"{folder} is no run folder: it has no plan.jsonl; make one with bench run")
     if not (folder / "sweep.toml").is_file():
         raise UsageError(f"{folder} holds several sweeps, or none: bench report shows what it has")
-    sweep, planned = planned_of(folder / "sweep.toml", filters, data)
+    sweep, planned = planned_of(folder / "sweep.toml", filters, data, plugins)
     found = count(sweep, planned, each(folder, "tasks.jsonl"), held(folder / "claims"))
     for env_id, kinds in found.items():
         typer.echo("\n".join(told(env_id, kinds)))
@@ -59,6 +61,4 @@ def _time(seconds: float | None, left: int) -> str:
         return ""
     if seconds is None:
         return ", time unknown: none has been measured yet"
-    if seconds < 100:
-        return f", about {seconds:.0f} s"
-    return f", about {seconds / 60:.0f} min" if seconds < 5400 else f", about {seconds / 3600:.1f} h"
+    return f", about {spoken(seconds)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from pyarrow import parquet as pa_parquet
 
 from ..errors import UsageError
 from ..lines import SCHEMA, plain
-from ..records import COLUMNS, OWN, Columns
+from ..records import COLUMNS, OWN, SHARED, Columns
 from ..store import write_whole
 
 _WHOLE = ("n", "rank", "seed", "threads", "samples", "processes", "schema", "batch", "channels", "out_channels",
@@ -42,18 +43,14 @@ def frame_of(blocks: Iterable[Columns]) -> pd.DataFrame:
 
 def _batch(block: Columns) -> pa.RecordBatch:
     of = pa.array(block.of, pa.int64())
-    own = dict(zip(OWN, zip(*block.own, strict=True), strict=True))
-    arrays = {
-        column: _array(column, own[column])
-        if column in own
-        else _array(column, [shared[column] for shared in block.shared]).take(of)
-        for column in COLUMNS
-    }
-    return pa.record_batch(arrays)
+    arrays = {name: _array(name, list(map(itemgetter(place), block.own))) for place, name in enumerate(OWN)}
+    for place, name in enumerate(SHARED):
+        arrays[name] = _array(name, list(map(itemgetter(place), block.shared))).take(of)
+    return pa.record_batch({column: arrays[column] for column in COLUMNS})
 
 
 def _array(column: str, values: Sequence[Any]) -> pa.Array:
-    return pa.array(values, _type(column), from_pandas=True)
+    return pa.array(values, _type(column), from_pandas=column in _REAL)  # NaN is absent
 
 
 def _pandas(table: pa.Table) -> pd.DataFrame:
@@ -91,7 +88,10 @@ def read(path: Path) -> pd.DataFrame:
             _read_csv(path) if path.suffix == ".csv" else pa_parquet.read_table(path, page_checksum_verification=True)
         )
         if lacking := [column for column in COLUMNS if column not in table.column_names]:
-            raise UsageError(f"{path} is no table of records: it has no column {lacking[0]!r}")
+            raise UsageError(
+                f"{path} is no table of records: it has no column {lacking[0]!r}; if an older version "
+                "wrote it, bench report makes it anew from its run folder"
+            )
         table = table.select(COLUMNS).cast(pa.schema([(column, _type(column)) for column in COLUMNS]))
     except FileNotFoundError:
         raise UsageError(f"no file {path}: name a run folder, a table.parquet or a table.csv") from None

@@ -4,6 +4,7 @@ import math
 import random
 import statistics
 
+import numpy as np
 import pytest
 
 from bench.estimates import estimates, intervals_at
@@ -36,20 +37,19 @@ def test_ratios_are_taken_round_by_round():
     assert rounds.add([]) == (0, 0)
 
 
-def test_intervals_of_many_are_those_of_each():
-    rng = random.Random(4)
-    processes = {
-        i: [(rng.lognormvariate(0, 0.1), math.nan, math.nan) for _ in range(count)]
-        for i, count in enumerate([1, 2, 3, 3, 5, 5, 5, 20, 21])
-    }
-    found = estimates(processes)
-    levels = {i: 0.95 + 0.005 * (i % 3) for i in processes}
-    judged = intervals_at(levels, processes)
-    for i, own in processes.items():
-        for interval, level in ((found[i], 0.95), (judged[i], levels[i])):
-            expected = process_interval([median for median, *_ in own], level)
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 20, 21])
+def test_intervals_of_many_are_those_of_each(count):
+    rng = random.Random(count)
+    own = [[rng.lognormvariate(0, 0.1) for _ in range(count)] for _ in range(7)]
+    medians = np.array([[(median, math.nan, math.nan) for median in each] for each in own])
+    levels = [0.95 + 0.01 * (i % 3) for i in range(7)]
+    for values, level, found, judged in zip(
+        own, levels, estimates(medians), intervals_at(levels, medians), strict=True
+    ):
+        for interval, at in ((found, 0.95), (judged, level)):
+            expected = process_interval(values, at)
             assert interval[:3] == pytest.approx((expected.value, expected.lo, expected.hi), nan_ok=True)
-    assert "noisy" in found[0].marks, "one process has no interval"
+        assert ("noisy" in found.marks) is (count == 1 or found.hi - found.lo > 0.2 * found.value)
 
 
 def test_rows_of_equally_many_processes_are_computed_together():
@@ -72,5 +72,5 @@ def test_rows_of_equally_many_processes_are_computed_together():
     ],
 )
 def test_a_timing_drifts_where_all_processes_that_tell_agree(halves, drifts):
-    found = estimates({0: [(1.0, *own) for own in halves]})
-    assert ("drifting" in found[0].marks) is drifts
+    (found,) = estimates(np.array([[(1.0, *own) for own in halves]]))
+    assert ("drifting" in found.marks) is drifts

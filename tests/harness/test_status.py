@@ -10,8 +10,8 @@ from bench import sweep as sweeps
 from bench.case import tasks
 from bench.cli import app
 from bench.metrics import METRICS
-from bench.run import plan_lines
-from bench.status import revision, seconds_each, status
+from bench.run import plan_lines, revision
+from bench.status import seconds_each, status
 from bench.store import Store
 
 

@@ -17,6 +17,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,8 @@ class Tuning:
         if missing := sorted(set(self.plans) - set(layers)):
             raise ValueError(f"this tuning is of another model: no tunable layer {', '.join(missing)}")
         model.to(memory_format=_FORMATS[self.memory_format])
-        if any(plan.fused for plan in self.plans.values()) and (reason := kernels.build()):
+        fused = any(plan.fused and layers[name].F.device.type == "cpu" for name, plan in self.plans.items())
+        if fused and (reason := kernels.build()):
             warnings.warn(f"fused plans of this tuning mix with torch's operators: {reason}", stacklevel=2)
         if self.phase == "infer":
             _decompose({name: layers[name] for name, plan in self.plans.items() if plan.path == "bilinear"})
@@ -121,6 +123,8 @@ def tune(
     ``infer`` (gradients off) or ``train`` (forward and backward); each has its own plans. seconds_per_plan: what to
     spend on each plan of a layer, at least five rounds. Learned rules are decomposed for inference. Layers with a
     path of their own are left alone. The model may end up in channels_last memory format, which changes no value.
+    On CUDA the paths and the memory formats are the candidates; packed weights, chunks and the kernel are a CPU's,
+    and a plan for which the device has no memory is left out.
     Raises ValueError for an empty batch, for a model on the meta device, and for training without a parameter that
     learns.
     """
@@ -181,7 +185,7 @@ def candidates(layer: PHLayer, x: Tensor, phase: str, memory_format: str) -> lis
         plans.append(Plan("factored", keep))
     if bilinear:
         assert rank is not None
-        chunks = [0, *(_chunks(x, rank / layer.n) if infer else [])]
+        chunks = [0, *(_chunks(x, rank / layer.n) if infer and x.device.type == "cpu" else [])]
         plans += [Plan("bilinear", keep, packable, chunk, fused) for chunk in chunks]
     return plans
 
@@ -263,7 +267,8 @@ def _received(model: nn.Module, layers: Mapping[str, PHLayer], inputs: Sequence[
 
 def _likeness(layer: PHLayer, x: Tensor) -> tuple[Any, ...]:
     """What two layers must share for one's times to be the other's."""
-    return (layer.extra_repr(), layer.F.shape, layer.F.dtype, layer._known_rank(), x.shape, x.stride(), x.dtype)
+    made = (layer.extra_repr(), layer.F.shape, layer.F.dtype, layer._known_rank())
+    return (*made, x.shape, x.stride(), x.dtype, x.device)
 
 
 def _plan_seconds(
@@ -273,13 +278,25 @@ def _plan_seconds(
 
     A plan that a first look finds far behind is not looked at again.
     """
-    calls = {str(plan): _call(layer, x, plan, phase) for plan in plans}
-    look = sample(calls, lambda rounds: "looked" if rounds else None, warmup=1, sync=_sync(x))
+    calls = {str(plan): call for plan in plans if (call := _fitting_call(layer, x, plan, phase))}
+    look = sample(calls, lambda rounds: "looked" if rounds else None, warmup=0, sync=_sync(x))
     seconds = {name: min(look.seconds(name)) for name in calls}
     near = {name: call for name, call in calls.items() if seconds[name] <= _FAR * min(seconds.values())}
     samples = sample(near, _until(seconds_per_plan * len(near)), warmup=0, sync=_sync(x))
     seconds |= {name: min(samples.seconds(name)) for name in near}
-    return {plan: seconds[str(plan)] for plan in plans}
+    return {plan: seconds[str(plan)] for plan in plans if str(plan) in seconds}
+
+
+def _fitting_call(layer: PHLayer, x: Tensor, plan: Plan, phase: str) -> Callable[[], object] | None:
+    """A call of the plan that has run once; None if a GPU has no memory for it, unless it is ``dense``."""
+    try:
+        call = _call(layer, x, plan, phase)
+        call()
+    except torch.OutOfMemoryError:
+        if plan.path == "dense":  # then there is no room for the layer at all
+            raise
+        return None
+    return call
 
 
 def _call(layer: PHLayer, x: Tensor, plan: Plan, phase: str) -> Callable[[], object]:
@@ -315,8 +332,9 @@ def _until(budget: float) -> Callable[[Sequence[Round]], str | None]:
 
 
 def _sync(x: Any) -> Callable[[], None]:
+    """What waits until all that was launched for x has run: on the device of x, which need not be the current one."""
     if isinstance(x, Tensor) and x.device.type == "cuda":
-        return torch.cuda.synchronize
+        return partial(torch.cuda.synchronize, x.device)
     return no_sync
 
 

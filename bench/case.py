@@ -190,9 +190,10 @@ def tasks(
         return tuple(sorted(m for m in p.metrics if metric_tasks[m] == kind))
 
     timed = [p for p in live if wanted_of(p, "timing")]
-    timing_metrics = tuple(sorted({m for p in timed for m in wanted_of(p, "timing")}))
-    groups = {p.case.group_id for p in timed}
-    timed = [p for p in live if p in timed or (p.case.is_baseline and p.case.group_id in groups)]
+    timing_metrics: dict[str, set[str]] = {}  # of a group: what one of its cases wants, all of them get
+    for p in timed:
+        timing_metrics.setdefault(p.case.group_id, set()).update(wanted_of(p, "timing"))
+    timed = [p for p in live if p in timed or (p.case.is_baseline and p.case.group_id in timing_metrics)]
     checked = {p.case.id for p in timed}
     kind: Kind
     for kind in ("static", "training"):
@@ -204,8 +205,9 @@ def tasks(
     settings = tuple(sorted((timing_settings or {}).items()))
     for chunk in _chunks([p.case for p in timed]):
         references = tuple(controlled[case.id] for case in chunk if case.id in controlled)
+        wanted_by_group = tuple(sorted(timing_metrics[chunk[0].group_id]))
         made += [
-            Task("timing", chunk, timing_metrics, repetition, references, settings)
+            Task("timing", chunk, wanted_by_group, repetition, references, settings)
             for repetition in range(repetitions)
         ]
     return made

@@ -25,7 +25,7 @@ from phnn.tolerances import tolerance
 
 from . import devices, execution, watch
 from .case import Case
-from .measure import energy, flops, latency, memory, numerics, params, traffic
+from .measure import energy, flops, largest_batch, latency, memory, numerics, params, traffic
 from .nvml import AbsentError
 from .protocol import Reply, Request, Result
 from .study import data, train
@@ -178,7 +178,20 @@ def _static_case(case: Case, request: Request) -> Result:
     result.path_built = subject.path_built
     if subject.plans:
         result.details["plans"] = subject.plans
+    if "largest_batch" in wanted:
+        del subject  # the device's memory is for what is tried
+        _largest_batch(result, case, request.device, controlled)
     return result
+
+
+def _largest_batch(result: Result, case: Case, device: str, controlled: Case | None) -> None:
+    try:
+        found = largest_batch.largest_batch(case, device, controlled)
+    except largest_batch.UnaskedError as reason:
+        result.unsupported["largest_batch"] = str(reason)
+        return
+    result.values["largest_batch"] = found.batch
+    result.details["largest_batch"] = found.as_dict()
 
 
 def _slim_details(case: Case, controlled: Case | None) -> dict[str, float]:

@@ -275,11 +275,11 @@ def tasks(
         return of_kind(p.metrics, p.case.data != "none", kind)
 
     asked = [p for p in live if wanted_of(p, "timing")]
-    timing_metrics = in_order(frozenset().union(*(wanted_of(p, "timing") for p in asked)))
-    groups, ids = {p.case.group_id for p in asked}, {p.case.id for p in asked}
-    timed = (
-        [p for p in live if p.case.id in ids or (p.case.is_baseline and p.case.group_id in groups)] if asked else []
-    )
+    of_group: dict[str, frozenset[str]] = {}  # what one of its cases wants of a timing, all of them get
+    for p in asked:
+        of_group[p.case.group_id] = of_group.get(p.case.group_id, frozenset()) | wanted_of(p, "timing")
+    ids = {p.case.id for p in asked}
+    timed = [p for p in live if p.case.id in ids or (p.case.is_baseline and p.case.group_id in of_group)]
     checked = {p.case.id for p in timed}
     kind: Kind
     for kind in ("static", "training"):
@@ -293,7 +293,8 @@ def tasks(
     settings = tuple(sorted((timing_settings or {}).items()))
     for chunk in _chunks([p.case for p in timed]):
         references = tuple(controlled[case.id] for case in chunk if case.id in controlled)
-        siblings = [Task("timing", chunk, timing_metrics, i, references, settings) for i in range(repetitions)]
+        wanted_by_group = in_order(of_group[chunk[0].group_id])
+        siblings = [Task("timing", chunk, wanted_by_group, i, references, settings) for i in range(repetitions)]
         for task in siblings:  # the same of all, and not worth hashing again
             task.__dict__["chunk_id"] = siblings[0].chunk_id
         made += siblings

@@ -27,7 +27,7 @@ from phnn.tolerances import tolerance
 
 from . import crumb, devices, execution, watch
 from .case import Case
-from .measure import energy, flops, latency, memory, numerics, params, traffic
+from .measure import energy, flops, largest_batch, latency, memory, numerics, params, traffic
 from .nvml import AbsentError
 from .parent import follow_parent
 from .protocol import NO_SPACE, Failure, Reply, Request, Result, wants_memory
@@ -235,6 +235,10 @@ def _static_case(case: Case, request: Request) -> Result:
     result.path_built = subject.path_built
     if subject.plans:
         result.details["plans"] = subject.plans
+    if "largest_batch" in wanted:
+        del subject  # the device's memory is for what is tried
+        crumb.drop(case.id, "memory")
+        _step(result, {"largest_batch"}, functools.partial(_largest_batch, result, case, request.device, controlled))
     return result
 
 
@@ -250,6 +254,16 @@ def _step(result: Result, metrics: set[str], measure: Callable[[], None]) -> Non
             result.unsupported |= dict.fromkeys(metrics, failure.reason)
         else:
             result.failed |= dict.fromkeys(metrics, failure)
+
+
+def _largest_batch(result: Result, case: Case, device: str, controlled: Case | None) -> None:
+    try:
+        found = largest_batch.largest_batch(case, device, controlled)
+    except largest_batch.UnaskedError as reason:
+        result.unsupported["largest_batch"] = str(reason)
+        return
+    result.values["largest_batch"] = found.batch
+    result.details["largest_batch"] = found.as_dict()
 
 
 def _slim_details(case: Case, controlled: Case | None) -> dict[str, float]:

@@ -17,6 +17,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,8 @@ class Tuning:
         if missing := sorted(set(self.plans) - set(layers)):
             raise ValueError(f"this tuning is of another model: no tunable layer {', '.join(missing)}")
         model.to(memory_format=_FORMATS[self.memory_format])
-        if any(plan.fused for plan in self.plans.values()) and (reason := kernels.build()):
+        fused = any(plan.fused and layers[name].F.device.type == "cpu" for name, plan in self.plans.items())
+        if fused and (reason := kernels.build()):
             warnings.warn(f"fused plans of this tuning mix with torch's operators: {reason}", stacklevel=2)
         if self.phase == "infer":
             _decompose({name: layers[name] for name, plan in self.plans.items() if plan.path == "bilinear"})
@@ -123,6 +125,8 @@ def tune(
     ``infer`` (gradients off) or ``train`` (forward and backward); each has its own plans. seconds_per_plan: what to
     spend on each plan of a layer, at least five rounds. Learned rules are decomposed for inference. Layers with a
     path of their own are left alone. The model may end up in channels_last memory format, which changes no value.
+    On CUDA the paths and the memory formats are the candidates; packed weights, chunks and the kernel are a CPU's,
+    and a plan for which the device has no memory is left out.
     Raises ValueError for an empty batch, for a model on the meta device, and for training without a parameter that
     learns.
     """
@@ -183,7 +187,7 @@ def candidates(layer: PHLayer, x: Tensor, phase: str, memory_format: str) -> lis
         plans.append(Plan("factored", keep))
     if bilinear:
         assert rank is not None
-        chunks = [0, *(_chunks(x, rank / layer.n) if infer else [])]
+        chunks = [0, *(_chunks(x, rank / layer.n) if infer and x.device.type == "cpu" else [])]
         plans += [Plan("bilinear", keep, packable, chunk, fused) for chunk in chunks]
     return plans
 
@@ -265,7 +269,8 @@ def _received(model: nn.Module, layers: Mapping[str, PHLayer], inputs: Sequence[
 
 def _likeness(layer: PHLayer, x: Tensor) -> tuple[Any, ...]:
     """What two layers must share for one's times to be the other's."""
-    return (layer.extra_repr(), layer.F.shape, layer.F.dtype, layer._known_rank(), x.shape, x.stride(), x.dtype)
+    made = (layer.extra_repr(), layer.F.shape, layer.F.dtype, layer._known_rank())
+    return (*made, x.shape, x.stride(), x.dtype, x.device)
 
 
 def _plan_seconds(
@@ -275,18 +280,30 @@ def _plan_seconds(
 
     A plan that a look finds far behind is not looked at again.
     """
-    near = {str(plan): _call(layer, x, plan, phase) for plan in plans}
+    near = {str(plan): call for plan in plans if (call := _fitting_call(layer, x, plan, phase))}
     seconds = dict.fromkeys(near, math.inf)
 
-    def time_near(stop: Callable[[Sequence[Round]], str | None], warmup: int) -> None:
-        samples = sample(near, stop, warmup=warmup, sync=_sync(x))
+    def time_near(stop: Callable[[Sequence[Round]], str | None]) -> None:
+        samples = sample(near, stop, warmup=0, sync=_sync(x))
         seconds.update({name: min(seconds[name], *samples.seconds(name)) for name in near})
 
-    for index, (rounds, far) in enumerate(_LOOKS):
-        time_near(_rounds(rounds), warmup=1 - index)
+    for rounds, far in _LOOKS:
+        time_near(_rounds(rounds))
         near = {name: call for name, call in near.items() if seconds[name] <= far * min(seconds.values())}
-    time_near(_until(seconds_per_plan * len(near)), warmup=0)
-    return {plan: seconds[str(plan)] for plan in plans}
+    time_near(_until(seconds_per_plan * len(near)))
+    return {plan: seconds[str(plan)] for plan in plans if str(plan) in seconds}
+
+
+def _fitting_call(layer: PHLayer, x: Tensor, plan: Plan, phase: str) -> Callable[[], object] | None:
+    """A call of the plan that has run once; None if a GPU has no memory for it, unless it is ``dense``."""
+    try:
+        call = _call(layer, x, plan, phase)
+        call()
+    except torch.OutOfMemoryError:
+        if plan.path == "dense":  # then there is no room for the layer at all
+            raise
+        return None
+    return call
 
 
 def _call(layer: PHLayer, x: Tensor, plan: Plan, phase: str) -> Callable[[], object]:
@@ -326,8 +343,9 @@ def _until(budget: float) -> Callable[[Sequence[Round]], str | None]:
 
 
 def _sync(x: Any) -> Callable[[], None]:
+    """What waits until all that was launched for x has run: on the device of x, which need not be the current one."""
     if isinstance(x, Tensor) and x.device.type == "cuda":
-        return torch.cuda.synchronize
+        return partial(torch.cuda.synchronize, x.device)
     return no_sync
 
 

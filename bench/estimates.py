@@ -32,7 +32,9 @@ def estimates(medians: np.ndarray) -> list[Estimate]:
     intervals = process_intervals(medians[:, :, 0])
     noisy = ~((intervals[:, 2] - intervals[:, 1]) / (2 * intervals[:, 0]) <= NOISY)  # NaN is no narrow interval
     marks = [_MARKS[earned] for earned in zip(noisy.tolist(), _drifting(medians).tolist(), strict=True)]
-    return [Estimate(*own, earned) for own, earned in zip(intervals.tolist(), marks, strict=True)]
+    return [
+        Estimate(value, lo, hi, earned) for (value, lo, hi), earned in zip(intervals.tolist(), marks, strict=True)
+    ]
 
 
 _MARKS = {
@@ -47,7 +49,7 @@ def intervals_at(levels: Sequence[float], medians: np.ndarray) -> list[Estimate]
     for level in np.unique(wanted).tolist():
         rows = wanted == level
         found[rows] = process_intervals(medians[rows, :, 0], level)
-    return [Estimate(*own) for own in found.tolist()]
+    return [Estimate(value, lo, hi) for value, lo, hi in found.tolist()]
 
 
 def _drifting(medians: np.ndarray) -> np.ndarray:

@@ -185,7 +185,9 @@ def failure(finding: Finding, metric: str) -> Told | None:
     """What kept a case, or one metric of it, from a value."""
     if finding.status not in MEASURED:
         return Told(finding.status, finding.reason)
-    return Told(**finding.failed[metric]) if metric in finding.failed else None
+    if lacks := finding.failed.get(metric):
+        return Told(lacks["status"], lacks["reason"])
+    return None
 
 
 def wrong_reason(static: Sequence[Finding]) -> str:

@@ -32,7 +32,7 @@ def estimates(medians: np.ndarray) -> list[Estimate]:
     intervals = process_intervals(medians[:, :, 0])
     noisy = ~((intervals[:, 2] - intervals[:, 1]) / (2 * intervals[:, 0]) <= NOISY)  # NaN is no narrow interval
     marks = [_MARKS[earned] for earned in zip(noisy.tolist(), _drifting(medians).tolist(), strict=True)]
-    return [Estimate(*own, earned) for own, earned in zip(intervals.tolist(), marks, strict=True)]
+    return [Estimate(*own, earned) for own, earned in zip(map(tuple, intervals.tolist()), marks, strict=True)]
 
 
 _MARKS = {

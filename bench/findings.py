@@ -25,9 +25,13 @@ class Done:
     siblings: int
     started: str
 
-    @property
-    def revision(self) -> tuple[str, int]:
-        return self.code_rev, self.protocol_version
+    def is_beside(self, other: Done) -> bool:
+        """Whether it is of the same chunk, by the same code."""
+        return self.chunk_id == other.chunk_id and self.is_like(other)
+
+    def is_like(self, other: Done) -> bool:
+        """Whether it was measured by the same code in the same way."""
+        return self.code_rev == other.code_rev and self.protocol_version == other.protocol_version
 
 
 @dataclass(slots=True)
@@ -123,19 +127,19 @@ class Findings:
             if kind == "timing":
                 self._beside[order].setdefault(case_id, []).append(finding)
             pile = self._found[case_id].setdefault(key, [])
-            if pile and pile[-1].task.chunk_id == task.chunk_id and pile[-1].task.revision == task.revision:
+            if pile and pile[-1].task.is_beside(task):
                 pile[-1].details = None
             pile.append(finding)
 
 
 def _newest(findings: list[Finding]) -> list[Finding]:
     """The repetitions of the chunk that was touched last, of those that are complete; a task run again replaces."""
-    if len(findings) == 1:
-        return findings if _is_complete(findings) else []
-    last = findings[-1].task.revision
+    last = findings[-1].task
+    if len({f.task.repetition for f in findings}) == len(findings) and all(f.task.is_beside(last) for f in findings):
+        return findings if _is_complete(findings) else []  # nothing was measured twice, as is the rule
     chunks: dict[str, dict[int, Finding]] = {}
     for finding in findings:
-        if finding.task.revision == last:
+        if finding.task.is_like(last):
             chunk = chunks.pop(finding.task.chunk_id, {})  # taken out and put in again, so that it stands last
             chunks[finding.task.chunk_id] = chunk | {finding.task.repetition: finding}
     complete = [chunk for chunk in chunks.values() if _is_complete(chunk.values())]

@@ -16,12 +16,12 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from pydantic_core import to_json
 
-from .case import Case
+from .case import FACTORS, Case
 from .findings import Finding, Findings, baselines
 from .lines import SCHEMA
 from .metrics import METRICS
@@ -136,10 +136,11 @@ _Whose = tuple[int | None, str | None, str | None, str | None, str | None]  # th
 
 def _rows(place: Place, findings: Findings, timings: Timings) -> list[tuple[Any, ...]]:
     """The rows of a case on a machine, in the order of the table of metrics; none while their tasks are not in."""
-    wanted, rows = place.asked.metrics, []
+    wanted = place.asked.metrics
+    rows: list[tuple[Any, ...]] = []
     if place.asked.skipped is not None:
         of_none, skipped = (None, None, place.env_id, None, None), Told("skipped", place.asked.skipped)
-        return [_row(metric, skipped, "{}", of_none) for metric in _ordered(wanted, None)]
+        return [_row(metric, skipped, "{}", of_none) for metric in _ordered(wanted, "training")]
     for kind in ("training",) if place.case.data != "none" else ("static", "timing"):
         own = findings.of(place.case.id, place.env_id, kind)
         if not own:
@@ -147,38 +148,48 @@ def _rows(place: Place, findings: Findings, timings: Timings) -> list[tuple[Any,
         last = own[-1]
         of_task = len(own), last.path_built or None, place.env_id, last.task.code_rev, own[0].task.started
         failed = next((f for f in own if f.status not in MEASURED), None)
-        text = _text(last.told) if failed or kind != "timing" else ""
-        for metric in _ordered(wanted, None if kind == "training" else kind):
-            row: tuple[Any, ...] | None = None
-            if failed:
-                row = _row(metric, Told(failed.status, failed.reason), text, of_task)
-            elif kind != "timing":
-                row = _counted(metric, last, text, of_task)
-            elif told := timings.told(metric, place, own):
-                marks = machine_marks(own) if told.estimate else []
-                row = _row(metric, told, _text({**last.told, **told.details}), of_task, marks)
-            if row is not None:
-                rows.append(row)
+        if failed:
+            told, text = Told(failed.status, failed.reason), _text(last.told)
+            rows += [_row(metric, told, text, of_task) for metric in _ordered(wanted, kind)]
+        elif kind == "timing":
+            rows += _timed(place, own, timings, of_task)
+        else:
+            rows += _counted(_ordered(wanted, kind), last, of_task)
     return rows
 
 
 @cache
-def _ordered(metrics: frozenset[str], task: str | None) -> tuple[str, ...]:
-    """Metrics in the order of their table, those of one kind of task or all."""
-    return tuple(name for name in METRICS if name in metrics and task in (None, METRICS[name].task))
+def _ordered(metrics: frozenset[str], kind: str) -> tuple[str, ...]:
+    """Metrics in the order of their table: what a task of this kind yields; a training yields all of its case."""
+    return tuple(name for name in METRICS if name in metrics and kind in ("training", METRICS[name].task))
 
 
-def _counted(metric: str, last: Finding, details: str, of_task: _Whose) -> tuple[Any, ...] | None:
-    """The row of a static or training metric; None if it was measured before the metric was asked for."""
-    if reason := last.unsupported.get(metric):
-        return _row(metric, Told("unsupported", reason), details, of_task)
-    if lacking := failure(last, metric):
-        return _row(metric, lacking, details, of_task)
-    if metric not in last.values:
-        return None
-    status, reason = ("wrong", last.reason) if metric == "numeric_error" and last.status == "wrong" else ("ok", "")
-    marks = "contended" if metric == "train_time" else ""  # trainings share the machine with each other
-    return metric, _UNITS[metric], last.values[metric], None, None, 1, status, reason, marks, details, *of_task
+def _counted(metrics: Iterable[str], last: Finding, of_task: _Whose) -> list[tuple[Any, ...]]:
+    """The rows of a static task or a training; none of what it was not asked for: the next run measures it."""
+    text, rows = _text(last.told), []
+    sound = (None, None, 1, "ok", "", "", text, *of_task)
+    for metric in metrics:
+        if reason := last.unsupported.get(metric):
+            rows.append(_row(metric, Told("unsupported", reason), text, of_task))
+        elif lacking := failure(last, metric):
+            rows.append(_row(metric, lacking, text, of_task))
+        elif (value := last.values.get(metric)) is None:
+            continue
+        elif metric == "numeric_error" and last.status == "wrong":
+            rows.append((metric, _UNITS[metric], value, None, None, 1, "wrong", last.reason, "", text, *of_task))
+        elif metric == "train_time":  # trainings share the machine with each other
+            rows.append((metric, _UNITS[metric], value, None, None, 1, "ok", "", "contended", text, *of_task))
+        else:
+            rows.append((metric, _UNITS[metric], value, *sound))
+    return rows
+
+
+def _timed(place: Place, own: Sequence[Finding], timings: Timings, of_task: _Whose) -> Iterator[tuple[Any, ...]]:
+    """The rows of what was timed, as far as all that they take is in."""
+    for metric in _ordered(place.asked.metrics, "timing"):
+        if told := timings.told(metric, place, own):
+            marks = machine_marks(own) if told.estimate else []
+            yield _row(metric, told, _text({**own[-1].told, **told.details}), of_task, marks)
 
 
 def _row(metric: str, told: Told, details: str, of_task: _Whose, machine: Sequence[str] = ()) -> tuple[Any, ...]:
@@ -194,15 +205,14 @@ _json = json.JSONEncoder(sort_keys=True).encode
 
 def _text(details: Mapping[str, Any]) -> str:
     """As JSON, in a tenth of the time that the standard library takes: it is most of what a row costs."""
-    return to_json(details, inf_nan_mode="constants").decode()
+    return to_json(dict(sorted(details.items())), inf_nan_mode="constants").decode()
 
 
 def _shared(own: PlannedCase, baseline_id: str | None) -> tuple[Any, ...]:
     case = own.case
-    shape = case.axes
+    shape = {**dict(case.shape), **dict(case.options)}
     values = {
-        **case.factors,
-        "twin": case.twin,
+        **dict(zip(_PLAIN, _plain_of(case), strict=True)),
         "shape": _json(shape),
         "recipe": _json(dict(case.recipe)) if case.recipe else "{}",
         **{name: _number(shape.get(name), float if name == "width_scale" else int) for name in SHAPE_COLUMNS},
@@ -215,6 +225,8 @@ def _shared(own: PlannedCase, baseline_id: str | None) -> tuple[Any, ...]:
     return _in_order(values)
 
 
+_PLAIN = tuple(name for name in FACTORS if name not in ("shape", "recipe", "options"))
+_plain_of = attrgetter(*_PLAIN)
 _in_order = itemgetter(*SHARED)
 
 

@@ -113,7 +113,7 @@ class Timings:
         if baseline is None or baseline == place.case.id or "latency_ratio" not in place.asked.metrics:
             return []
         found = [(f, self.findings.beside(f, baseline)) for f in own]
-        theirs = [other for f, other in found if other and other.part == f.part and other.span[1]]
+        theirs = [other for f, other in found if other and other.status == "ok" and other.span[1]]
         return theirs if len(theirs) == len(own) else []
 
     def _latency(self, place: Place, own: Sequence[Finding]) -> Told | None:
@@ -135,14 +135,11 @@ class Timings:
             return unchecked._replace(reason=f"the baseline, unchecked: {unchecked.reason}")
         if case.id == baseline:
             return Told(estimate=Estimate(1.0, 1.0, 1.0), samples=_samples(own))
-        for finding in own:
-            theirs = self.findings.beside(finding, baseline)
-            if theirs is None:  # timed before the sweep had a baseline: the next run times it again
-                return None
-            if theirs.status != "ok":
-                return Told(theirs.status, f"the baseline: {theirs.reason}")
         if place.key not in self.ratios:
-            return None
+            theirs = [self.findings.beside(f, baseline) for f in own]
+            failed = next((other for other in theirs if other and other.status != "ok"), None)
+            # without a failure: timed before the sweep had a baseline, and the next run times it again
+            return Told(failed.status, f"the baseline: {failed.reason}") if failed else None
         found, among = self.judged[place.key], machine.among(case)
         said = {
             "verdict": verdict(Interval(found.value, found.lo, found.hi), MARGIN),

@@ -12,7 +12,7 @@ READY := $(VENV)/.installed
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bench bench-gpu test test-full lint targets docs-figures clean
+.PHONY: help setup bench bench-gpu test test-full test-faults lint targets docs-figures clean
 
 help: ## list the goals
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ test: $(READY) ## run the test suite
 
 test-full: $(READY) ## run the suite with whole products of options instead of pairwise coverage
 	$(PY) -m pytest --full $(ARGS)
+
+test-faults: $(READY) ## kill sweeps 500 times at random moments, and damage 2,000 sweep files
+	$(PY) -m pytest --full tests/faults tests/harness/test_malformed_sweeps.py $(ARGS)
 
 lint: $(READY) ## check style (ruff) and types (mypy)
 	$(PY) -m ruff check .

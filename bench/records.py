@@ -284,7 +284,7 @@ def _timed(
         }
     ratios = []
     for finding in own:
-        baseline = next((r for r in finding.task["results"] if r["case_id"] == group.baseline_id), None)
+        baseline = _beside(finding, group.baseline_id)
         if baseline is None:  # timed before the sweep had a baseline: the next run times it again
             return None
         if baseline["status"] != "ok":
@@ -294,6 +294,14 @@ def _timed(
     found = process_verdict([statistics.median(rounds) for rounds in ratios], MARGIN, group.among)
     said = {"verdict": found, "margin": MARGIN, "compared": group.among, "verdict_level": verdict_level(group.among)}
     return _interval_row(ratios, said)
+
+
+def _beside(finding: _Finding, case_id: str) -> Mapping[str, Any] | None:
+    """The result of a case in the very process that made a finding; where it failed, in any process of the task."""
+    results = [result for result in finding.task["results"] if result["case_id"] == case_id]
+    part = finding.result.get("part", 0)
+    same = next((result for result in results if result.get("part", 0) == part), None)
+    return same or next((result for result in results if result["status"] != "ok"), None)
 
 
 def _efficiency(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,11 @@ class Store:
     def __exit__(self, *_: object) -> None:
         self._lock.release()
 
-    def add_task(self, line: dict[str, Any]) -> None:
+    def claim(self, task_ids: Sequence[str], place: str = "") -> list[str]:
+        """Those of the tasks that are now ours to measure: all, for one process at a time has the folder."""
+        return list(task_ids)
+
+    def add_task(self, line: dict[str, Any], place: str = "") -> None:
         """Append a finished task."""
         _append(self.folder / "tasks.jsonl", {"schema": SCHEMA, **line})
 

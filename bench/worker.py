@@ -6,6 +6,7 @@ A case that raises costs that case alone: its result says what went wrong, the o
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 import random
@@ -20,42 +21,72 @@ from pathlib import Path
 import psutil
 import torch
 
+from phnn import plugins
 from phnn.timing import Call
 from phnn.tolerances import tolerance
 
-from . import devices, execution, watch
+from . import crumb, devices, execution, watch
 from .case import Case
 from .measure import energy, flops, latency, memory, numerics, params, traffic
 from .nvml import AbsentError
-from .protocol import Reply, Request, Result
+from .parent import follow_parent
+from .protocol import NO_SPACE, Reply, Request, Result, wants_memory
 from .study import data, train
 from .study.recipe import Recipe
 from .subject import Subject, build, slim_scale
 
 
-def main(request_text: str, reply_path: Path) -> None:
-    """Measure what the request asks for and write the reply whole."""
+def main(request_text: str, reply_path: Path) -> int:
+    """Measure what the request asks for and write the reply whole; crumbs beside it say how far it is.
+
+    Gives the exit code: 0, or NO_SPACE where there is no room to write.
+    """
     request = Request.model_validate_json(request_text)
+    try:
+        crumb.start(crumb.beside(reply_path))
+        reply = _measured(request)
+        temporary = reply_path.with_suffix(".tmp")
+        temporary.write_text(reply.model_dump_json(), encoding="utf-8")
+        temporary.replace(reply_path)
+    except OSError as error:  # of our own files: what a case raises is its result
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        return NO_SPACE
+    return 0
+
+
+def _measured(request: Request) -> Reply:
+    for name in request.plugins:
+        plugins.load_named(name)
     torch.set_num_threads(request.threads)
     execution.set_tf32(any(case.precision == "tf32" for case in request.case_list()))  # cases of a task share it
     measure = {"timing": _timing, "static": _static, "training": _training}[request.kind]
-    reply = Reply(results=measure(request))
-    temporary = reply_path.with_suffix(".tmp")
-    temporary.write_text(reply.model_dump_json(), encoding="utf-8")
-    temporary.replace(reply_path)
+    try:
+        return Reply(results=measure(request))
+    except Exception as error:
+        if not crumb.case_id():
+            raise
+        return Reply(results=[_raised(crumb.case_id(), error)])  # the others are measured by another process
 
 
 def _guarded(case: Case, measure: Callable[[], Result]) -> Result:
     """The result of ``measure``, or what kept it from one."""
     try:
         return measure()
-    except Exception as error:  # noqa: BLE001 - whatever a subject raises becomes a row, with its traceback in the log
-        traceback.print_exc()
-        if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
-            return Result(case_id=case.id, status="oom", reason=_line(error))
-        if refusal := execution.refusal(error):
-            return Result(case_id=case.id, status="unsupported", reason=refusal)
-        return Result(case_id=case.id, status="error", reason=f"{type(error).__name__}: {_line(error)}")
+    except Exception as error:
+        if "CUDA error" in str(error) and not isinstance(error, torch.OutOfMemoryError):
+            raise  # every later call of this process would report it again
+        return _raised(case.id, error)
+
+
+def _raised(case_id: str, error: Exception) -> Result:
+    """The result of a case that raised; the traceback is in the log."""
+    traceback.print_exception(error)
+    if isinstance(error, torch.OutOfMemoryError) or wants_memory(str(error)):
+        return Result(case_id=case_id, status="oom", reason=_line(error))
+    if refusal := execution.refusal(error):
+        return Result(case_id=case_id, status="unsupported", reason=refusal)
+    return Result(case_id=case_id, status="error", reason=f"{type(error).__name__}: {_line(error)}")
 
 
 def _line(error: BaseException) -> str:
@@ -74,10 +105,13 @@ def _timing(request: Request) -> list[Result]:
     for case in request.case_list():
 
         def make(case: Case = case) -> Result:
+            crumb.drop(case.id, "build")
             subject = build(case, device.type, request.controlled_by(case))
             values = {}
             if case.compile != "none":
+                crumb.drop(case.id, "compile")
                 values["compile_time"] = execution.compile_time(subject.call, device.type)
+            crumb.drop(case.id, "run")
             subject.call()  # a case that cannot run is found before anything is timed
             calls[case.id] = latency.prepared(subject.call, case.timer, device)
             built[case.id] = subject
@@ -97,6 +131,7 @@ def _timing(request: Request) -> list[Result]:
         seed=request.repetition,
         device=device,
         timer=request.case_list()[0].timer,  # cases of a task share it
+        visit=lambda case_id: crumb.drop(case_id, "time"),
     )
     seen = watch.between(before, watch.look(device.type))
     for case_id, subject in built.items():
@@ -124,6 +159,7 @@ def _energy(request: Request, built: Mapping[str, Subject], results: Mapping[str
     try:
         counter = energy.counter_of(request.device)
         for case_id in random.Random(request.repetition).sample(list(built), len(built)):
+            crumb.drop(case_id, "energy")
             found = energy.per_call(built[case_id].call, counter, sync=energy.sync_of(request.device))
             results[case_id].values["energy"] = found.joules
             results[case_id].details["energy_window"] = {
@@ -154,12 +190,15 @@ def _static_case(case: Case, request: Request) -> Result:
     controlled, wanted = request.controlled_by(case), set(request.metrics)
     result = Result(case_id=case.id, details={"threads": torch.get_num_threads()})
     if "peak_bytes" in wanted:  # first, so that nothing measured before it is live or cached
+        crumb.drop(case.id, "memory")
         make = functools.partial(build, case, request.device, controlled)
         result.values["peak_bytes"] = memory.peak_bytes(make, request.device)
+    crumb.drop(case.id, "build")
     if case.control != "none":
         result.details |= _slim_details(case, controlled)
     # what is counted is what the module says; a compiled call would hide it from the counters
     subject = build(replace(case, compile="none"), request.device, controlled)
+    crumb.drop(case.id, "count")
     if wanted & {"params"}:
         result.values["params"] = params.params(subject.module)
     if wanted & {"weight_bytes"}:
@@ -172,6 +211,7 @@ def _static_case(case: Case, request: Request) -> Result:
     if "macs_fvcore" in wanted:
         _fvcore(result, subject)
     if "numeric_error" in wanted:
+        crumb.drop(case.id, "numerics")
         if case.compile != "none":
             subject = build(case, request.device, controlled)
         _numerics(result, subject)
@@ -256,9 +296,12 @@ def _training(request: Request) -> list[Result]:
 
 def _training_case(case: Case, request: Request) -> Result:
     controlled = request.controlled_by(case)
+    crumb.drop(case.id, "build")
     subject = build(case, request.device, controlled)
+    crumb.drop(case.id, "data")
     root = Path(request.data_root) if request.data_root else None
     split = data.load(case.data, case.seed, root).to(request.device)
+    crumb.drop(case.id, "train")
     outcome = train.train(subject.module, split, Recipe(**dict(case.recipe)), case.seed)
     values: dict[str, float | int] = {
         "params": params.params(subject.module),
@@ -278,13 +321,10 @@ def _training_case(case: Case, request: Request) -> Result:
     )
 
 
-def follow_parent() -> None:
-    """End with the parent: it keeps our standard input open for as long as it lives."""
-    os.read(0, 1)  # not sys.stdin: a thread that holds its lock would trouble the interpreter's end
-    os._exit(1)
-
-
 if __name__ == "__main__":
     request_line = sys.stdin.readline()
     threading.Thread(target=follow_parent, daemon=True).start()
-    main(request_line, Path(sys.argv[1]))
+    code = main(request_line, Path(sys.argv[1]))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # the reply is written, and taking apart an interpreter that has loaded torch takes a while

@@ -49,7 +49,8 @@ def found(task: Task, line: Mapping[str, Any]) -> str:
     if result["status"] != "ok":
         return str(result["status"])
     if own := result["seconds"]:
-        base = next((by_id[case.id]["seconds"] for case in task.cases if case.is_baseline and case.id in by_id), [])
+        real = [case.id for case in task.cases if case.is_baseline and case.id in by_id]
+        base = by_id[real[0]]["seconds"] if real else []
         ratio = statistics.median(own) / statistics.median(base) if base else 1.0
         return f"{statistics.median(own):.3g} s, {ratio:.2f} × real"
     name = next((name for name in ("accuracy", *task.metrics) if name in result["values"]), None)

@@ -23,6 +23,7 @@ from phnn.registry import Spec, find, origin
 from .case import Case, Planned
 from .errors import UsageError
 from .factors import FACTOR_VALUES, unfit
+from .launch.profile import Bundle, Launch, Place, Profile
 from .metrics import METRICS, of_task
 from .study import catalog
 from .study.catalog import DATA
@@ -69,7 +70,7 @@ class Entry(_Strict):
 
 
 class Sweep(_Strict):
-    """A sweep file. device: the kind of hardware that it is meant for.
+    """A sweep file. device: the kind of hardware that it is meant for; launch: where on a cluster that is found.
 
     name: also that of the folder for its results; plugins: code ("module:attribute") that offers its subjects and is
     installed nowhere: it is loaded only if the user names it too.
@@ -81,6 +82,7 @@ class Sweep(_Strict):
     analysis: str = ""
     device: Literal["cpu", "cuda"] = "cpu"
     protocol: Protocol = Protocol()
+    launch: Launch = Launch()
     plugins: list[str] = []
     cases: list[Entry] = Field(min_length=1)
 
@@ -112,7 +114,10 @@ def _first_error(error: ValidationError) -> str:
 
 
 def _keys_beside(loc: Sequence[int | str]) -> list[str]:
-    parents: dict[int | str, type[BaseModel]] = {"protocol": Protocol, "cases": Entry, "recipe": Recipe}
+    parents: dict[int | str, type[BaseModel]] = {
+        "protocol": Protocol, "cases": Entry, "recipe": Recipe,
+        "launch": Launch, "slurm": Profile, "hardware": Place, "bundle": Bundle,
+    }  # fmt: skip
     model = next((parents[part] for part in reversed(loc[:-1]) if part in parents), Sweep)
     return [field.alias or name for name, field in model.model_fields.items()]
 

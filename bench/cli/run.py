@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections import Counter
 from dataclasses import asdict
 from enum import StrEnum
@@ -26,18 +25,13 @@ from .options import (
     planned_of,
 )
 from .report import write_report
+from .where import On, Where, where
 
 if TYPE_CHECKING:
     from ..case import Planned
     from ..events import Events
     from ..run import Options, Summary
     from ..sweep import Sweep
-
-
-class Where(StrEnum):
-    """The engines."""
-
-    LOCAL = "local"
 
 
 class OnError(StrEnum):
@@ -54,7 +48,10 @@ def run(
     data: Data = None,
     data_root: DataRoot = None,
     download: Annotated[bool, typer.Option("--download", help="fetch an absent data set into --data-root")] = False,
-    on: Annotated[Where, typer.Option("--on", help="where the tasks run")] = Where.LOCAL,
+    on: Annotated[On, typer.Option("--on", help="where the tasks run")] = On.LOCAL,
+    profile: Annotated[
+        Path | None, typer.Option("--profile", help="what to ask of a cluster, instead of the sweep's [launch.slurm]")
+    ] = None,
     on_error: Annotated[
         OnError, typer.Option("--on-error", help="whether tasks are still started after one that failed")
     ] = OnError.CONTINUE,
@@ -88,9 +85,9 @@ def run(
 
     Exits with 0 if all is well or skipped, 3 if some cases failed, 4 if none succeeded, 2 if it was asked wrongly.
     """
-    from .. import env, estimate
+    from .. import estimate
     from ..events import make_events
-    from ..resume import Place, Policy
+    from ..resume import Policy
     from ..run import Options
     from ..selection import shard as shard_of
 
@@ -98,15 +95,14 @@ def run(
     sweep, planned = planned_of(sweep_file, filters, data, plugins)
     if shard:
         planned = shard_of(planned, shard)
-    env.check_device(sweep.device)  # before anything is written
-    identifier = env.env_id(sweep.device)
+    machines = where(on, profile, sweep)
     if all(p.skipped for p in planned):
         raise UsageError(f"every case of {sweep.name!r} is skipped; the first because {planned[0].skipped}")
     if wanted := sorted({p.case.data for p in planned if p.case.data != "none"}):
         _check_data(wanted, data_root, download)
-    folder = out or Path("results") / sweep.name / identifier
+    folder = out or Path("results") / sweep.name / machines.name
     options = Options(
-        places=(Place(env_id=identifier),),
+        places=machines.places,
         policy=Policy(retry_failed, fresh, accept_older),
         stop_on_error=on_error is OnError.STOP,
         budget=budget,
@@ -114,12 +110,12 @@ def run(
         plugins=tuple(plugins or ()),
     )
     if dry_run:
-        _tell_plan(sweep, planned, folder, options)
+        _tell_plan(sweep, planned, folder, options, machines)
         return
     # what programs read is not mixed with what people read
     tell = functools.partial(typer.echo, err=events == "-")
-    with make_events(events, lambda text: typer.echo(f"bench: {text}", err=True)) as stream:
-        summary = _measure(sweep_file, sweep, planned, folder, options, stream)
+    with make_events(events, _say) as stream:
+        summary = _measure(sweep_file, sweep, planned, folder, options, machines, stream)
         for line in _told(summary):
             tell(line)
         code = _exit_code(write_report(folder, folder, tell=tell))
@@ -128,11 +124,15 @@ def run(
 
 
 def _measure(
-    sweep_file: Path, sweep: Sweep, planned: list[Planned], folder: Path, options: Options, stream: Events
+    sweep_file: Path,
+    sweep: Sweep,
+    planned: list[Planned],
+    folder: Path,
+    options: Options,
+    machines: Where,
+    stream: Events,
 ) -> Summary:
-    from .. import env, roofs
     from ..events import Several
-    from ..launch.local import Local
     from ..progress import make_progress
     from ..run import run as run_sweep
     from ..store import Store
@@ -140,26 +140,28 @@ def _measure(
     with Store(folder) as store:
         store.tasks()  # a damaged store is found before anything in it is replaced
         store.write("sweep.toml", sweep_file.read_text(encoding="utf-8"))
-        store.write("env.json", json.dumps(env.describe(sweep.device), indent=2) + "\n")
-        identifier = env.env_id(sweep.device)
-        if measured := roofs.load(roofs.kept_at(identifier)):
-            roofs.save(folder / roofs.FILE, measured)
+        machines.describe(store)
         try:
-            with Local(folder / "logs", sweep.device) as engine, make_progress(sweep.title) as display:
+            engine = machines.engine(folder, store.tasks(), options.policy.fresh, _say)
+            with engine, make_progress(sweep.title) as display:
                 return run_sweep(sweep, planned, store, Several([display, stream]), engine, options)
         except KeyboardInterrupt:
             typer.echo("bench: interrupted; what was finished is kept, the same command continues", err=True)
             raise typer.Exit(INTERRUPTED) from None
 
 
-def _tell_plan(sweep: Sweep, planned: list[Planned], folder: Path, options: Options) -> None:
+def _say(text: str) -> None:
+    typer.echo(f"bench: {text}", err=True)
+
+
+def _tell_plan(sweep: Sweep, planned: list[Planned], folder: Path, options: Options, machines: Where) -> None:
     from .. import estimate
-    from ..launch.local import Local
     from ..run import plan
     from ..store import read_tasks
 
-    with Local(folder / "logs", sweep.device) as engine:
-        made = plan(sweep, planned, read_tasks(folder), engine, options)
+    lines = read_tasks(folder)
+    with machines.engine(folder, lines, options.policy.fresh, typer.echo) as engine:
+        made = plan(sweep, planned, lines, engine, options)
     for (kind, subject), count in Counter((j.task.kind, estimate.subject_of(j.task)) for j in made.jobs).items():
         typer.echo(f"{kind:<9} {subject}: {count} tasks")
     typer.echo(

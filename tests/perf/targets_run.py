@@ -8,7 +8,6 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from targets import Figure, Target
 
@@ -91,8 +90,7 @@ def planning() -> Figure:
 def overhead() -> Figure:
     """Wall time of a run of tiny tasks, less the lives of their processes, per task; one at a time, so that none hide.
 
-    A timing process says how long it has lived when it has measured; of a forked one the wall time of its order is
-    taken.
+    A life is from the call that starts the process to its end, as its line in the store says.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "small.toml"
@@ -107,15 +105,10 @@ def overhead() -> Figure:
                 begun = time.perf_counter()
                 run.run(loaded, planned, store, Silent(), engine, options)
                 wall = time.perf_counter() - begun
-                lives = sum(map(life, store.tasks()))
+                lives = sum(line["wall"] for line in store.tasks())
             found.append((wall - lives) / len(store.tasks()))
         interval = mean_interval(found)
         return Figure(interval.value, interval.lo, interval.hi)
-
-
-def life(line: dict[str, Any]) -> float:
-    spent = line["results"][0]["details"].get("walltime")
-    return sum(spent.values()) if spent else line["wall"]
 
 
 def seconds_of(code: str) -> float:

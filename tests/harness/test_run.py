@@ -293,7 +293,17 @@ def edit(path: Path):
 
 def test_the_code_that_a_worker_loads_is_the_code_that_a_revision_hashes():
     """Or it only says what a case is (its id has that), carries messages (they have a version) or prints errors."""
-    said = {"bench", "bench.case", "bench.sweep", "bench.protocol", "bench.factors", "bench.metrics", "bench.errors"}
+    said = {
+        "bench",
+        "bench.case",
+        "bench.sweep",
+        "bench.protocol",
+        "bench.launch",
+        "bench.launch.profile",
+        "bench.factors",
+        "bench.metrics",
+        "bench.errors",
+    }
     said |= {"bench.crumb", "bench.parent", "bench.uncollected"}  # where a process is, and when it ends
     code = "import sys, bench.worker; print(*(m for m in sys.modules if m.split('.')[0] == 'bench'))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

@@ -33,6 +33,9 @@ _TABLE = (
     Metric("weight_bytes", "B", "lower", "static", "parameters and buffers"),
     Metric("file_bytes", "B", "lower", "static", "the state_dict as torch.save writes it"),
     Metric("peak_bytes", "B", "lower", "static", "largest total of live allocations during one call of the phase"),
+    Metric(
+        "largest_batch", "1", "higher", "static", "examples of the largest batch whose call fits the device, to 1/64"
+    ),
     Metric("numeric_error", "1", "lower", "static", "||y - y64|| / ||y64|| against float64; gradients when training"),
     Metric("latency", "s", "lower", "timing", "one call of the phase"),
     Metric("latency_ratio", "1", "lower", "timing", "latency over the baseline's of the same round"),

@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ..errors import UsageError
+from .options import Filters
 
 
 def report(
     folder: Annotated[Path, typer.Argument(help="a run folder")],
     out: Annotated[Path | None, typer.Option(help="where to write (default: the run folder)")] = None,
+    filters: Filters = None,
 ) -> None:
     """Write the table and the figures of a run folder anew, from what it stores."""
-    write_report(folder, out or folder)
+    write_report(folder, out or folder, filters)
 
 
-def write_report(folder: Path, out: Path) -> list[str]:
+def write_report(
+    folder: Path, out: Path, filters: list[str] | None = None, tell: Callable[[str], object] = typer.echo
+) -> list[str]:
     """Derive the records, write tables and figures, name them; the statuses of all rows."""
     from .. import roofs
     from ..records import derive, missing
-    from ..store import read_plan, read_tasks, write_whole
+    from ..selection import of_lines
+    from ..store import inside, read_plan, read_tasks, write_whole
 
     if not (folder / "plan.jsonl").exists():
         raise UsageError(f"{folder} is no run folder: it has no plan.jsonl; make one with bench run")
-    plan = read_plan(folder)
-    records = derive(plan, read_tasks(folder), roofs.load(folder / roofs.FILE))
+    plan = of_lines(read_plan(folder), filters) if filters else read_plan(folder)
+    records = derive(plan, read_tasks(folder), roofs.of_run(folder))
     if not records:
         raise UsageError(f"{folder} holds no finished case yet: bench run continues it")
     from ..report import curves, figures, paper, pareto, table
@@ -35,7 +41,7 @@ def write_report(folder: Path, out: Path) -> list[str]:
 
     df = table.frame(records)
     try:
-        (out / "figures").mkdir(parents=True, exist_ok=True)
+        inside(out, "figures").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{out} cannot be written ({error.strerror}): choose another folder with --out") from None
     written = table.write(df, out)
@@ -45,16 +51,16 @@ def write_report(folder: Path, out: Path) -> list[str]:
     beside = [*curves.write(df, out), *pareto.write(df, out)]
     drawn = figures.write(df, out / "figures")
     also = ", ".join(path.name for path in (written[1], *beside))
-    typer.echo(f"table:   {written[0]} ({len(df)} records; also {also}, summary.md)")
+    tell(f"table:   {written[0]} ({len(df)} records; also {also}, summary.md)")
     for path in tables:
         if path.suffix == ".tex":
-            typer.echo(f"table:   {path} (also .csv)")
+            tell(f"table:   {path} (also .csv)")
     for path in drawn:
         if path.suffix == ".pdf":
-            typer.echo(f"figure:  {path} (also .png)")
+            tell(f"figure:  {path} (also .png)")
     statuses = df["status"].tolist()
     counts = ", ".join(f"{statuses.count(s)} {s}" for s in dict.fromkeys(statuses))
-    typer.echo(f"records: {counts}")
+    tell(f"records: {counts}")
     if absent := missing(plan, records):
-        typer.echo(f"not measured yet: {absent} more records; bench run continues")
+        tell(f"not measured yet: {absent} more records; bench run continues")
     return statuses

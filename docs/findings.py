@@ -1,6 +1,6 @@
 """The findings: sentences and tables from the reference results, which docs/fill.py puts into docs/findings.md.
 
-Each function of ``FINDINGS`` takes the tidy table of the reference sweep that its block names, and returns Markdown. A
+Each function of ``FINDINGS`` takes the tidy table of the reference sweep that its block names; it returns Markdown. A
 ratio is to the real layer of the same width in the same group; means over groups are geometric, over the groups that
 have all variants of the table; [least, greatest] are over those groups and no interval.
 """
@@ -20,7 +20,6 @@ VARIANTS = (
 )  # fmt: skip
 LAYERS = ("linear", "conv1d", "conv2d", "conv3d", "conv_transpose2d")
 VERDICTS = ("FASTER", "SLOWER", "CAN'T TELL", "SAME")
-_BYTES = ("weight_bytes", "peak_bytes")
 
 
 def measured(df: pd.DataFrame) -> pd.DataFrame:

@@ -58,12 +58,13 @@ def on_front(points: Sequence[Point], higher: bool) -> list[bool]:
 def fronts(df: pd.DataFrame) -> pd.DataFrame:
     """Every variant of every trained subject at every cost that was measured, and whether it is on the front.
 
-    Columns: subject, data, metric, cost, variant, look, cost_value, value, lo, hi, on_front.
+    Columns: env_id, subject, data, metric, cost, variant, look, cost_value, value, lo, hi, on_front.
     """
     lines: list[dict[str, Any]] = []
     ok = df[df["status"] == "ok"] if len(df) else df
     ok = ok.assign(subject=ok["twin"].where(ok["twin"] != "", ok["subject"]), place=_places(ok))
-    for (subject, data, recipe), rows in ok[ok["data"] != "none"].groupby(["subject", "data", "recipe"], sort=False):
+    keys = ["env_id", "subject", "data", "recipe"]
+    for (env_id, subject, data, recipe), rows in ok[ok["data"] != "none"].groupby(keys, sort=False):
         metric = headline(rows)
         higher = METRICS[metric].better == "higher"
         if (
@@ -71,12 +72,25 @@ def fronts(df: pd.DataFrame) -> pd.DataFrame:
         ):  # a converted net has cost the training of a real one, too
             continue
         for cost in COSTS:
-            points = _points(rows[rows["metric"] == metric], _costs(ok, cost))
+            points = _points(rows[rows["metric"] == metric], _costs(ok[ok["env_id"] == env_id], cost))
             for point, front in zip(points, on_front(points, higher), strict=True):
-                lines.append({"subject": subject, "data": data, "metric": metric, "cost": cost, "on_front": front,
+                lines.append({"env_id": env_id, "subject": subject, "data": data, "metric": metric, "cost": cost, "on_front": front,
                               "variant": point.variant, "look": point.look, "cost_value": point.cost,
                               "value": point.value, "lo": point.lo, "hi": point.hi})  # fmt: skip
-    columns = ["subject", "data", "metric", "cost", "variant", "look", "cost_value", "value", "lo", "hi", "on_front"]
+    columns = [
+        "env_id",
+        "subject",
+        "data",
+        "metric",
+        "cost",
+        "variant",
+        "look",
+        "cost_value",
+        "value",
+        "lo",
+        "hi",
+        "on_front",
+    ]
     return pd.DataFrame(lines, columns=columns)
 
 
@@ -127,17 +141,18 @@ def pareto_fronts(df: pd.DataFrame) -> Figure | None:
     found = fronts(df)
     if found.empty:
         return None
-    rows = list(found.groupby(["subject", "data"], sort=False))
+    rows = list(found.groupby(["env_id", "subject", "data"], sort=False))
+    machines = found["env_id"].nunique()
     costs = [cost for cost in COSTS if (found["cost"] == cost).any()]
     width = style.COLUMN if len(costs) == 1 else style.PAGE
     figure, axes = plt.subplots(len(rows), len(costs), figsize=(width, 1.9 * len(rows) + 0.4), squeeze=False)
-    for line, ((subject, data), own) in zip(axes, rows, strict=True):
+    for line, ((env_id, subject, data), own) in zip(axes, rows, strict=True):
         for axis, cost in zip(line, costs, strict=True):
             points = own[own["cost"] == cost]
             axis.set_visible(len(points) > 0)
             if len(points):
                 _panel(axis, points, cost)
-                axis.set_title(f"{subject} on {data}")
+                axis.set_title(f"{subject} on {data}" + (f"\n{env_id}" if machines > 1 else ""))
     _legend(figure, list(axes.flat))
     return figure
 

@@ -74,7 +74,8 @@ def fronts(df: pd.DataFrame) -> pd.DataFrame:
         for cost in COSTS:
             points = _points(rows[rows["metric"] == metric], _costs(ok[ok["env_id"] == env_id], cost))
             for point, front in zip(points, on_front(points, higher), strict=True):
-                lines.append({"env_id": env_id, "subject": subject, "data": data, "metric": metric, "cost": cost, "on_front": front,
+                lines.append({"env_id": env_id, "subject": subject, "data": data,
+                              "metric": metric, "cost": cost, "on_front": front,
                               "variant": point.variant, "look": point.look, "cost_value": point.cost,
                               "value": point.value, "lo": point.lo, "hi": point.hi})  # fmt: skip
     columns = [

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,7 +31,7 @@ class Splits:
     train: Pairs
     val: Pairs
     test: Pairs
-    resampled: bool = False
+    resampled: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         for part in ("train", "val", "test"):

@@ -50,8 +50,8 @@ test: $(READY) ## run the test suite
 test-full: $(READY) ## run the suite with whole products of options instead of pairwise coverage
 	$(PY) -m pytest --full $(ARGS)
 
-test-faults: $(READY) ## kill sweeps 500 times at random moments, and damage 2,000 sweep files
-	$(PY) -m pytest --full tests/faults tests/harness/test_malformed_sweeps.py $(ARGS)
+test-faults: $(READY) ## kill sweeps 500 times at random moments, and damage 2,000 sweep and 4,000 record files
+	$(PY) -m pytest --full tests/faults tests/harness/test_malformed_sweeps.py tests/harness/test_malformed.py $(ARGS)
 
 lint: $(READY) ## check style (ruff) and types (mypy)
 	$(PY) -m ruff check .

@@ -112,6 +112,8 @@ class Claims:
                 os.utime(self.own)
 
     def _lives(self, path: Path) -> bool:
+        if path.is_symlink() or path.with_suffix(".lock").is_symlink():
+            return False  # no run made these: what they lead to is neither read nor locked
         life = _life_of(path)
         try:
             life.acquire(timeout=0)

@@ -74,8 +74,6 @@ def subject_of(task: Task) -> str:
 
 def ordered(tasks: Sequence[Task], priority: Mapping[str, int]) -> list[Task]:
     """By kind, as planned; within a kind by the sweep's declared priority (case id → number), baselines first."""
-    if not priority:
-        return list(tasks)
     kinds = {kind: place for place, kind in enumerate(dict.fromkeys(task.kind for task in tasks))}
 
     def key(task: Task) -> tuple[int, int, bool]:

@@ -4,15 +4,18 @@
     {"event": "begin", "task_id": …, "kind": "timing", "name": …, "group_id": …, "repetition": 0, "attempt": 1}
     {"event": "again", "task_id": …, "reason": …}                                     (it died, and is tried again)
     {"event": "end", "task_id": …, "wall": 2.1, "statuses": {case_id: status}, "reasons": […], "seconds_left": 230.0}
+    {"event": "skip", "task_id": …, "reason": "budget: …"}                            (there is no time for it)
     {"event": "finish", "measured": 78, "resumed": 0, "failed": 0, …, "exit_code": 0}
 
-Each has "time" besides, seconds since 1970. A program must ignore events and keys that it does not know.
+Each has "time" besides, seconds since 1970, and what is about a task "hardware" where the sweep names kinds of
+machine: a task is measured on each of them. A program must ignore events and keys that it does not know.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,19 +40,22 @@ class Events:
     def start(self, total: int, done: int, seconds: float) -> None:
         self.tell("start", schema=SCHEMA, total=total, done=done, seconds_left=round(seconds, 1))
 
-    def begin(self, task: Task, attempt: int) -> None:
+    def begin(self, task: Task, attempt: int, hardware: str = "") -> None:
         case = task.cases[-1]
         self.tell(
-            "begin", task_id=task.id, kind=task.kind, name=case.name, group_id=case.group_id,
+            "begin", **_whose(task, hardware), kind=task.kind, name=case.name, group_id=case.group_id,
             repetition=task.repetition, attempt=attempt,
         )  # fmt: skip
 
-    def again(self, task: Task, reason: str) -> None:
-        self.tell("again", task_id=task.id, reason=reason)
+    def again(self, task: Task, reason: str, hardware: str = "") -> None:
+        self.tell("again", **_whose(task, hardware), reason=reason)
+
+    def skip(self, task: Task, reason: str, hardware: str = "") -> None:
+        self.tell("skip", **_whose(task, hardware), reason=reason)
 
     def end(self, task: Task, line: Mapping[str, Any], seconds: float) -> None:
         self.tell(
-            "end", task_id=task.id, wall=line["wall"],
+            "end", **_whose(task, line.get("hardware", "")), wall=line["wall"],
             statuses={result["case_id"]: result["status"] for result in line["results"]},
             reasons=problems(line), seconds_left=round(seconds, 1),
         )  # fmt: skip
@@ -62,8 +68,14 @@ class Events:
             self.file.write(json.dumps({"event": event, "time": round(time.time(), 3), **fields}) + "\n")
             self.file.flush()
         except OSError as error:
+            if self.file is sys.stdout:  # what it still holds would be tried again at the interpreter's end
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
             self.file = None
             self.warn(f"--events: {error.strerror}; no more events are written, the run goes on")
+
+
+def _whose(task: Task, hardware: str) -> dict[str, str]:
+    return {"task_id": task.id, **({"hardware": hardware} if hardware else {})}
 
 
 class Several:
@@ -76,13 +88,17 @@ class Several:
         for watcher in self.watchers:
             watcher.start(total, done, seconds)
 
-    def begin(self, task: Task, attempt: int) -> None:
+    def begin(self, task: Task, attempt: int, hardware: str = "") -> None:
         for watcher in self.watchers:
-            watcher.begin(task, attempt)
+            watcher.begin(task, attempt, hardware)
 
-    def again(self, task: Task, reason: str) -> None:
+    def again(self, task: Task, reason: str, hardware: str = "") -> None:
         for watcher in self.watchers:
-            watcher.again(task, reason)
+            watcher.again(task, reason, hardware)
+
+    def skip(self, task: Task, reason: str, hardware: str = "") -> None:
+        for watcher in self.watchers:
+            watcher.skip(task, reason, hardware)
 
     def end(self, task: Task, line: Mapping[str, Any], seconds: float) -> None:
         for watcher in self.watchers:

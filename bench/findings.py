@@ -127,12 +127,18 @@ class Findings:
             if kind == "timing":
                 self._beside[order].setdefault(case_id, []).append(finding)
             pile = self._found[case_id].setdefault(key, [])
-            if pile and pile[-1].task.is_beside(task):
+            if pile and pile[-1].task.is_beside(task) and finding.status != "skipped":
                 pile[-1].details = None
             pile.append(finding)
 
 
 def _newest(findings: list[Finding]) -> list[Finding]:
+    """What counts of one case on one machine. That there was no time for it replaces nothing that was measured."""
+    measured = [f for f in findings if f.status != "skipped"]
+    return (_newest_of(measured) if measured else []) or _newest_of(findings)
+
+
+def _newest_of(findings: list[Finding]) -> list[Finding]:
     """The repetitions of the chunk that was touched last, of those that are complete; a task run again replaces."""
     last = findings[-1].task
     if len({f.task.repetition for f in findings}) == len(findings) and all(f.task.is_beside(last) for f in findings):

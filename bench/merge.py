@@ -27,7 +27,7 @@ from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 
 from . import roofs
-from .case import digest
+from .case import Case, digest
 from .errors import UsageError
 from .lines import Growing, Line, Name, each, parse, text_of
 from .store import Store, inside, runs_below, write_whole
@@ -48,21 +48,35 @@ class Merged:
     uncollected: list[str] = field(default_factory=list)
 
 
-def merge(folders: Sequence[Path], out: Path) -> Merged:
-    """Join the runs of ``folders`` (run folders, or folders of such) in ``out``, which is new or one of them."""
+def merge(folders: Sequence[Path], out: Path, filters: Sequence[str] = ()) -> Merged:
+    """Join the runs of ``folders`` (run folders, or folders of such) in ``out``, which is new or one of them.
+
+    filters: of a new one, the cases that are kept, with baselines and slim controls, and what was measured with them.
+    """
     sources = list(dict.fromkeys(run for folder in folders for run in _runs(folder)))
     found = Merged(folders=len(sources))
     if (out / _PLAN).exists() and out.resolve() not in [source.resolve() for source in sources]:
         raise UsageError(f"{out} holds a run already: name it among the folders to be merged, or a new --out")
+    if filters and (out / _PLAN).exists():
+        raise UsageError(f"{out} would lose what does not match --filter: join the folders in a new --out")
+    wanted = _matching(sources, filters) if filters else None
     with Store(out) as store, store.alone(), contextlib.ExitStack() as opened:
-        tasks = _Tasks(sources, [_mapped(source / _TASKS, opened) for source in sources], found)
+        tasks = _Tasks(sources, [_mapped(source / _TASKS, opened) for source in sources], found, wanted)
         envs = [tasks.add(number) for number in range(len(sources))]
         found.twice = sum(len({at.source for at in own}) > 1 for own in tasks.kept.values())
-        plan = _plan(sources, envs, found)
+        plan = _plan(sources, envs, found, wanted)
         _described(sources, out, found)
         write_whole(out / _PLAN, lambda path: path.write_bytes(plan))
         write_whole(out / _TASKS, tasks.write)
     return found
+
+
+def _matching(sources: Sequence[Path], filters: Sequence[str]) -> frozenset[str]:
+    """The ids of the planned cases that match, and of those that they are compared with."""
+    from .selection import of_lines
+
+    planned = [line for source in sources for line in each(source, _PLAN)]
+    return frozenset(Case.from_factors(line["case"]).id for line in of_lines(planned, filters))
 
 
 def _runs(folder: Path) -> list[Path]:
@@ -92,11 +106,15 @@ class _At:
 
 @dataclass
 class _Tasks:
-    """The lines to be kept, by task, machine and code; only where they stand is held in memory."""
+    """The lines to be kept, by task, machine and code; only where they stand is held in memory.
+
+    wanted: the cases of which one must be in a line; None: any.
+    """
 
     sources: Sequence[Path]
     texts: Sequence[mmap.mmap | bytes]
     found: Merged
+    wanted: frozenset[str] | None = None
     kept: dict[tuple[Any, ...], list[_At]] = field(default_factory=lambda: defaultdict(list))
 
     def add(self, source: int) -> list[str]:
@@ -107,6 +125,8 @@ class _Tasks:
             since, env_id = max(since, line["started"]), line["env_id"]
             at = _At(since, source, start, start + len(text), line["started"])
             start, envs[env_id] = at.end, None
+            if self.wanted is not None and self.wanted.isdisjoint(result["case_id"] for result in line["results"]):
+                continue
             others = self.kept[line["task_id"], env_id, line["code_rev"], line["protocol_version"]]
             if self._is_new(at, line, text, [other for other in others if other.source != source]):
                 others.append(at)
@@ -167,7 +187,9 @@ def _mapped(path: Path, opened: contextlib.ExitStack) -> mmap.mmap | bytes:
 # ---------------------------------------------------------------------------------------------- plan, machines
 
 
-def _plan(sources: Sequence[Path], envs: Sequence[Sequence[str]], found: Merged) -> bytes:
+def _plan(
+    sources: Sequence[Path], envs: Sequence[Sequence[str]], found: Merged, wanted: frozenset[str] | None
+) -> bytes:
     """The lines of all plans, each for the machines that its folder measured on."""
     asked: dict[tuple[str, str | None], tuple[str | None, Path]] = {}
     texts: dict[bytes, None] = {}
@@ -175,6 +197,8 @@ def _plan(sources: Sequence[Path], envs: Sequence[Sequence[str]], found: Merged)
         described = _description(source / "env.json")
         where: list[str | None] = [*measured] or [described["env_id"] if described else None]
         for line in each(source, _PLAN):
+            if wanted is not None and Case.from_factors(line["case"]).id not in wanted:
+                continue
             case_id = digest(line["case"])
             for env_id in [line["env_id"]] if line.get("env_id") else where:
                 skipped, other = asked.get((case_id, env_id), (line["skipped"], source))
@@ -234,6 +258,15 @@ def _described(sources: Sequence[Path], out: Path, found: Merged) -> None:
     for source in sources:
         if any((source / "spool").glob("*.json")):
             found.uncollected.append(str(source))
+
+
+def keep_described(folder: Path, env_id: str) -> None:
+    """Before ``env_id`` is described in a run folder: what is said of another stays, under its name."""
+    with contextlib.suppress(UsageError):  # it is damaged, and about to be replaced
+        if (other := _description(folder / "env.json")) and other["env_id"] != env_id:
+            _write_json(folder, "envs", other["env_id"], json.dumps(other, indent=2))
+        if (measured := roofs.load(folder / roofs.FILE)) and measured.env_id != env_id:
+            _write_json(folder, "roofs", measured.env_id, measured.model_dump_json(indent=2))
 
 
 def _write_json(out: Path, kind: str, env_id: str, text: str) -> None:

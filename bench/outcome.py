@@ -14,6 +14,8 @@ ratios say what became of it.
 
 from __future__ import annotations
 
+import re
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -25,6 +27,8 @@ from .protocol import Result, Status, wants_memory
 DEATHS = 3  # of unknown cause at one case, until it counts as crashed
 OOM_DEATHS = 2  # by the kernel, for want of memory
 LOSSES = 5  # nodes or jobs that vanish under one task until it is given up
+
+_UNCAUGHT = re.compile(r"^(terminate called|.*: terminating)", re.M)  # how libstdc++ and libc++ begin
 
 
 @dataclass(frozen=True)
@@ -137,8 +141,14 @@ def _culprit(state: State, attempt: Attempt) -> str:
 
 
 def _wants_memory(attempt: Attempt) -> bool:
-    """Whether that is the last that the process said; SIGKILL leaves no time to say why."""
-    return attempt.code != -9 and wants_memory(" ".join(attempt.said.splitlines()[-3:]))
+    """Whether that is what ended the process: an exception that nobody caught, in C++ (SIGABRT) or in Python (1).
+
+    What it said before may be of another case, which raised and was caught; whom a signal ends says nothing of why.
+    """
+    if attempt.code == -signal.SIGABRT:
+        uncaught = [match.start() for match in _UNCAUGHT.finditer(attempt.said)]
+        return bool(uncaught) and wants_memory(attempt.said[uncaught[-1] :])
+    return attempt.code == 1 and wants_memory(" ".join(attempt.said.splitlines()[-3:]))
 
 
 def _how(attempt: Attempt) -> str:

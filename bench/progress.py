@@ -21,20 +21,25 @@ LAST = 5  # results that stay on the display
 
 
 class Progress(Protocol):
-    """What is told while a sweep runs. seconds: what is still to do, by the pace so far."""
+    """What is told while a sweep runs.
+
+    seconds: what is still to do, by the pace so far; hardware: the kind of machine that the task is measured on,
+    where a sweep names any; a line says it itself.
+    """
 
     def start(self, total: int, done: int, seconds: float) -> None: ...
-    def begin(self, task: Task, attempt: int) -> None: ...
-    def again(self, task: Task, reason: str) -> None: ...
+    def begin(self, task: Task, attempt: int, hardware: str = "") -> None: ...
+    def again(self, task: Task, reason: str, hardware: str = "") -> None: ...
+    def skip(self, task: Task, reason: str, hardware: str = "") -> None: ...
     def end(self, task: Task, line: Mapping[str, Any], seconds: float) -> None: ...
 
 
-def label(task: Task) -> str:
+def label(task: Task, hardware: str = "") -> str:
     """A task in a few words."""
     first = task.cases[-1]
     extra = f" +{len(task.cases) - 1}" if len(task.cases) > 1 else ""
     repetition = f" #{task.repetition + 1}" if task.kind == "timing" else ""
-    return f"{task.kind}{repetition} {first.name}{extra}"
+    return f"{task.kind}{repetition} {first.name}{extra}" + (f" on {hardware}" if hardware else "")
 
 
 def problems(line: Mapping[str, Any]) -> list[str]:
@@ -78,16 +83,19 @@ class Plain:
         self.total, self.done = total, done
         self._print(f"{total} tasks, {done} done before, about {clock(seconds)} left")
 
-    def begin(self, task: Task, attempt: int) -> None:
+    def begin(self, task: Task, attempt: int, hardware: str = "") -> None:
         """Nothing: a line is printed when a task ends."""
 
-    def again(self, task: Task, reason: str) -> None:
-        self._print(f"    {label(task)}: {reason}; it is measured again")
+    def again(self, task: Task, reason: str, hardware: str = "") -> None:
+        self._print(f"    {label(task, hardware)}: {reason}; it is measured again")
+
+    def skip(self, task: Task, reason: str, hardware: str = "") -> None:
+        """Nothing: the summary of the run says how many."""
 
     def end(self, task: Task, line: Mapping[str, Any], seconds: float) -> None:
         self.done += 1
         head = f"[{self.done}/{self.total}, {clock(seconds)} left]"
-        self._print(f"{head} {label(task)} {line['wall']:.1f} s: {found(task, line)}")
+        self._print(f"{head} {label(task, line.get('hardware', ''))} {line['wall']:.1f} s: {found(task, line)}")
         for problem in problems(line):
             self._print(f"    {problem}")
 
@@ -106,7 +114,7 @@ class Live:
             console=console,
         )  # fmt: skip
         self.task = self.bar.add_task(title, total=None, left="?")
-        self.running: dict[str, tuple[Task, int]] = {}
+        self.running: dict[tuple[str, str], Task] = {}  # by hardware too
         self.last: deque[str] = deque(maxlen=LAST)
         self.ends = 0.0
 
@@ -114,25 +122,29 @@ class Live:
         self.ends = time.monotonic() + seconds
         self.bar.update(self.task, total=total, completed=done)
 
-    def begin(self, task: Task, attempt: int) -> None:
-        self.running[task.id] = (task, attempt)
+    def begin(self, task: Task, attempt: int, hardware: str = "") -> None:
+        self.running[task.id, hardware] = task
 
-    def again(self, task: Task, reason: str) -> None:
-        self.running.pop(task.id, None)
-        self.last.append(f"{label(task)}: {reason}; it is measured again")
+    def again(self, task: Task, reason: str, hardware: str = "") -> None:
+        self.running.pop((task.id, hardware), None)
+        self.last.append(f"{label(task, hardware)}: {reason}; it is measured again")
+
+    def skip(self, task: Task, reason: str, hardware: str = "") -> None:
+        """Nothing: the bar stays short of its end, and the summary of the run says why."""
 
     def end(self, task: Task, line: Mapping[str, Any], seconds: float) -> None:
-        self.running.pop(task.id, None)
+        hardware = line.get("hardware", "")
+        self.running.pop((task.id, hardware), None)
         self.ends = time.monotonic() + seconds
         self.bar.advance(self.task)
-        self.last.append(f"{label(task)}: {found(task, line)}")
+        self.last.append(f"{label(task, hardware)}: {found(task, line)}")
         for problem in problems(line):
-            self.console.print(f"{label(task)}: {problem}", highlight=False, markup=False)
+            self.console.print(f"{label(task, hardware)}: {problem}", highlight=False, markup=False)
 
     def __rich__(self) -> Group:
         left = clock(max(0.0, self.ends - time.monotonic()))
         self.bar.update(self.task, left=left)
-        now = [f"  now   {group}" for group in groups([task for task, _ in self.running.values()])]
+        now = [f"  now   {group}" for group in groups(list(self.running.values()))]
         last = [f"  last  {line}" for line in self.last]
         return Group(
             self.bar, *(Text(line, no_wrap=True, overflow="ellipsis", style="dim") for line in [*last, *now])

@@ -48,6 +48,11 @@ def failed(line: Line) -> list[Mapping[str, Any]]:
     return [result for result in line["results"] if result["status"] in FAILED or result.get("failed")]
 
 
+def is_bad(line: Line) -> bool:
+    """Whether a case of it failed, or gave a wrong answer."""
+    return bool(failed(line)) or any(result["status"] == "wrong" for result in line["results"])
+
+
 def is_done(line: Line) -> bool:
     """Whether a line says how its task ended; what did not fit into a budget is still to be measured."""
     return all(result["status"] != "skipped" for result in line["results"])
@@ -57,31 +62,37 @@ def is_done(line: Line) -> bool:
 class Left:
     """The tasks that are to be measured, in their order.
 
-    failed: how many of the others had a case that failed; skipped: ids of those for which there was no time before.
+    failed: how many of the others had a case that failed; told: ids of those of which the store says something
+    already, if only that there was no time for them.
     """
 
     tasks: list[Task]
     failed: int = 0
-    skipped: frozenset[str] = frozenset()
+    told: frozenset[str] = frozenset()
 
 
 def left(
     wanted: Sequence[Task], lines: Sequence[Line], revision: Callable[[Task], str], place: Place, policy: Policy
 ) -> Left:
     """What is still to be measured. revision: the code that measures a task, as a hash of it."""
-    if policy.fresh or not lines:
+    if not lines:
         return Left(list(wanted))
     last: dict[tuple[str, str], str] = {}
     for line in _of(lines, place):
-        # the last line of a task counts: what failed may have been mended since
-        last[line["task_id"], line["code_rev"]] = "failed" if failed(line) else "done" if is_done(line) else "open"
-    counting = ("done",) if policy.retry_failed else ("done", "failed")
+        key = line["task_id"], line["code_rev"]
+        if is_done(line):
+            last[key] = "failed" if failed(line) else "done"  # the last counts: what failed may have been mended
+        else:
+            last.setdefault(key, "open")  # a lack of time undoes nothing
     ours = [(task, last.get((task.id, revision(task)))) for task in wanted]
+    told = frozenset(task.id for task, state in ours if state is not None)
+    if policy.fresh:
+        return Left(list(wanted), told=told)
+    counting = ("done",) if policy.retry_failed else ("done", "failed")
     open_ = [task for task, state in ours if state not in counting]
-    skipped = frozenset(task.id for task, state in ours if state == "open")
     given_up = sum(state == "failed" and not policy.retry_failed for _, state in ours)
     if not policy.accept_older or not open_:
-        return Left(open_, given_up, skipped)
+        return Left(open_, given_up, told)
     by_revision: dict[str, set[str]] = defaultdict(set)
     for (task_id, code_rev), state in last.items():
         if state in counting:
@@ -90,7 +101,7 @@ def left(
     for task in wanted:
         siblings[task.chunk_id].add(task.id)
     older = {chunk for chunk, ids in siblings.items() if any(ids <= have for have in by_revision.values())}
-    return Left([task for task in open_ if task.chunk_id not in older], given_up, skipped)
+    return Left([task for task in open_ if task.chunk_id not in older], given_up, told)
 
 
 @dataclass(frozen=True)
@@ -110,6 +121,11 @@ def culprits(lines: Iterable[Line], place: Place) -> dict[tuple[str, str], Known
                 known = found.setdefault((line["chunk_id"], line["code_rev"]), Known(line["env_id"], {}))
                 known.results[result["case_id"]] = Result.model_validate(result)
     return found
+
+
+def measured_on(lines: Sequence[Line], place: Place) -> str | None:
+    """The machine on which a place's tasks were measured last; None if none was."""
+    return next((line["env_id"] for line in reversed(lines) if line["wall"] and place.holds(line)), None)
 
 
 def _of(lines: Iterable[Line], place: Place) -> Iterable[Line]:

@@ -31,8 +31,8 @@ _CLAIMS = 1000  # tasks that are claimed and submitted at once, where an engine 
 class Options:
     """What a run is asked for besides its sweep.
 
-    stop_on_error: start no task after one in which a case failed; budget: seconds, None: as long as it takes;
-    places: where everything is measured (a kind of hardware each); track: who follows the trainings.
+    stop_on_error: start no task after one in which a case failed or was wrong; budget: seconds, None: as long as it
+    takes; places: where everything is measured (a kind of hardware each); track: who follows the trainings.
     """
 
     places: tuple[Place, ...]
@@ -74,13 +74,19 @@ class Job:
     def key(self) -> tuple[str, str]:
         return self.task.id, self.place.hardware
 
+    @property
+    def chunk(self) -> tuple[str, str]:
+        """What is measured together, on one kind of machine."""
+        return self.task.chunk_id, self.place.hardware
+
 
 @dataclass(frozen=True)
 class Plan:
     """What a run will do: the jobs in their order, how many tasks are done already, and what does not fit.
 
     failed: of those that are done, the ones with a case that failed; known: (chunk, hardware) → cases that took their
-    process in another repetition; skipped: (task, hardware) of which the store says already that there was no time.
+    process in another repetition; told: (task, hardware) of which the store says something already; envs: hardware →
+    the machine that it is, as far as that is known before a job runs there.
     """
 
     jobs: list[Job]
@@ -89,7 +95,8 @@ class Plan:
     unfit: list[Job]
     pace: estimate.Pace
     known: dict[tuple[str, str], Known]
-    skipped: set[tuple[str, str]]
+    told: set[tuple[str, str]]
+    envs: dict[str, str]
 
     @property
     def seconds(self) -> float:
@@ -119,7 +126,9 @@ def plan(
     settings = sweep.protocol.model_dump(include={"precision", "budget", "min_block"})
     kinds = {name: metric.task for name, metric in METRICS.items()}
     priority = {p.case.id: p.priority for p in planned if p.priority}
-    wanted = estimate.ordered(tasks(planned, sweep.protocol.processes, kinds, settings), priority)
+    wanted = tasks(planned, sweep.protocol.processes, kinds, settings)
+    if priority or options.budget is not None:
+        wanted = estimate.ordered(wanted, priority)
     pace = estimate.Pace(sweep.protocol, engine.width)
     if lines:
         pace.learn_from(lines, wanted)
@@ -127,11 +136,14 @@ def plan(
     unfit: list[Job] = []
     done = failed = 0
     known: dict[tuple[str, str], Known] = {}
-    skipped: set[tuple[str, str]] = set()
+    told: set[tuple[str, str]] = set()
+    envs: dict[str, str] = {}
     for place in options.places:
+        if env_id := place.env_id or resume.measured_on(lines, place):
+            envs[place.hardware] = env_id
         found = resume.left(wanted, lines, revision, place, options.policy)
         left, done, failed = found.tasks, done + len(wanted) - len(found.tasks), failed + found.failed
-        skipped |= {(task_id, place.hardware) for task_id in found.skipped}
+        told |= {(task_id, place.hardware) for task_id in found.told}
         culprits = resume.culprits(lines, place) if keep else {}
         for task in left if culprits else ():
             if of_chunk := culprits.get((task.chunk_id, revision(task))):
@@ -141,7 +153,7 @@ def plan(
             left, late = estimate.fitting(left, options.budget, priority, pace)
         jobs += [Job(task, place, outcome.begin(task.cases)) for task in left]
         unfit += [Job(task, place, outcome.begin(task.cases)) for task in late]
-    return Plan(jobs, done, failed, unfit, pace, known, skipped)
+    return Plan(jobs, done, failed, unfit, pace, known, told, envs)
 
 
 def revision(task: Task) -> str:
@@ -173,7 +185,7 @@ class _Run:
     queue: deque[Job] = field(default_factory=deque)
     running: dict[tuple[str, str], Job] = field(default_factory=dict)
     elsewhere: list[Job] = field(default_factory=list)
-    siblings: Counter[str] = field(default_factory=Counter)  # chunk → tasks of it that are queued
+    siblings: Counter[tuple[str, str]] = field(default_factory=Counter)  # chunk, hardware → tasks that are queued
     measured: int = 0
     failed: int = 0
     skipped: int = 0
@@ -202,7 +214,7 @@ class _Run:
 
     def _serve(self, jobs: Iterable[Job]) -> None:
         self.queue.extend(jobs)
-        self.siblings = Counter(job.task.chunk_id for job in self.queue)
+        self.siblings = Counter(job.chunk for job in self.queue)
         while True:
             self._fill()
             if not self.running:
@@ -220,7 +232,7 @@ class _Run:
             batch = [job for job in self._claimed(batch) if not (self._too_late(job) or self._is_known(job))]
             self.running |= {job.key: job for job in batch}
             for job in batch:
-                self.progress.begin(job.task, job.state.attempts + 1)
+                self.progress.begin(job.task, job.state.attempts + 1, job.place.hardware)
             if batch:
                 self.engine.submit([self._order(job) for job in batch])
 
@@ -256,8 +268,8 @@ class _Run:
         """Whether a job no longer fits into the budget, with all that are left of its chunk."""
         if self.options.budget is None or job.state.attempts:
             return False
-        siblings = self.siblings[job.task.chunk_id]
-        self.siblings[job.task.chunk_id] -= 1
+        siblings = self.siblings[job.chunk]
+        self.siblings[job.chunk] -= 1
         if self.clock() - self.begun + siblings * self.plan.pace.seconds(job.task) <= self.options.budget:
             return False
         self._skip(job)
@@ -265,7 +277,7 @@ class _Run:
 
     def _is_known(self, job: Job) -> bool:
         """Leave out what took the process of another repetition; whether nothing is left to be measured then."""
-        known = self.plan.known.get((job.task.chunk_id, job.place.hardware))
+        known = self.plan.known.get(job.chunk)
         if known is None or job.state.attempts:
             return False
         job.state = outcome.begin(job.task.cases, list(known.results.values()))
@@ -295,12 +307,15 @@ class _Run:
         """What an attempt means: the job is finished, or goes on at the head of the queue."""
         job = self.running.pop((attempt.order.task_id, attempt.order.hardware))
         job.state = outcome.after(job.state, attempt)
+        if attempt.reply is not None:
+            self.plan.envs[job.place.hardware] = attempt.env_id
         if job.state.left:
             self.queue.appendleft(job)
-            self.progress.again(job.task, job.state.said[-1] if attempt.reply is None else "one of its cases raised")
+            reason = job.state.said[-1] if attempt.reply is None else "one of its cases raised"
+            self.progress.again(job.task, reason, job.place.hardware)
             return
         if job.task.kind == "timing" and (found := outcome.culprits(job.state)):
-            known = self.plan.known.setdefault((job.task.chunk_id, job.place.hardware), Known(attempt.env_id, {}))
+            known = self.plan.known.setdefault(job.chunk, Known(attempt.env_id, {}))
             known.results.update({result.case_id: result for result in found})
         self.plan.pace.learn(job.task.kind, estimate.subject_of(job.task), job.task.chunk_id, attempt.wall)
         self._finish(job, {"env_id": attempt.env_id, "started": attempt.started, "wall": attempt.wall})
@@ -313,9 +328,8 @@ class _Run:
             checkpoints.discard(self.store.folder, job.task.id, job.place.name)
         self.measured += 1
         self.left[job.task.kind] -= 1
-        if resume.failed(line):
-            self.failed += 1
-            self.stopping = self.options.stop_on_error
+        self.failed += bool(resume.failed(line))
+        self.stopping |= self.options.stop_on_error and resume.is_bad(line)
         self.progress.end(job.task, line, self.plan.pace.left(self.left))
 
     def _skip(self, job: Job) -> None:
@@ -323,12 +337,15 @@ class _Run:
         assert self.options.budget is not None
         self.left[job.task.kind] -= 1
         self.skipped += 1
-        if job.place.env_id is None or job.key in self.plan.skipped:
-            return
         reason = f"budget: it did not fit into {estimate.spoken(self.options.budget)}; bench run goes on without one"
+        self.progress.skip(job.task, reason, job.place.hardware)
+        env_id = self.plan.envs.get(job.place.hardware)
+        if env_id is None or job.key in self.plan.told:
+            self.store.release([job.task.id], job.place.name)
+            return
         results = [Result(case_id=case.id, status="skipped", reason=reason) for case in job.task.cases]
         job.state = replace(job.state, found=tuple(results))
-        line = {**self._line(job), "env_id": job.place.env_id, "started": _now(), "wall": 0.0}
+        line = {**self._line(job), "env_id": env_id, "started": _now(), "wall": 0.0}
         self.store.add_task(line, job.place.name)
 
     def _line(self, job: Job) -> dict[str, Any]:

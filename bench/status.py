@@ -15,7 +15,8 @@ from typing import Any
 
 from .case import Planned, Task, tasks
 from .metrics import METRICS
-from .protocol import FAILED
+from .protocol import VERSION
+from .resume import failed, is_done
 from .run import revision
 from .sweep import Sweep
 
@@ -62,19 +63,20 @@ def status(
 def _short(line: Line) -> Line:
     """What is asked of a line; its samples are not."""
     kept = {name: line[name] for name in ("task_id", "kind", "code_rev", "protocol_version", "started", "wall")}
-    return {**kept, "statuses": {result["status"] for result in line["results"]}}
+    return {**kept, "done": is_done(line), "failed": bool(failed(line))}
 
 
 def _kind(name: str, wanted: Sequence[Task], lines: Sequence[Line], held: Collection[str]) -> Kind:
-    own = [line for line in lines if line["kind"] == name and "skipped" not in line["statuses"]]
+    own = [line for line in lines if line["kind"] == name and line["done"]]
     ids = {task.id for task in wanted}
-    last = {line["task_id"]: line for line in own if line["task_id"] in ids}  # the newest line of a task counts
+    # the newest line of a task counts; what was measured in another way is measured again
+    last = {line["task_id"]: line for line in own if line["task_id"] in ids and line["protocol_version"] == VERSION}
     left = len(wanted) - len(last)
     pace = seconds_each([(line["started"], line["wall"]) for line in own if line["wall"] > 0])
     return Kind(
         name=name,
         done=len(last),
-        failed=sum(bool(line["statuses"] & set(FAILED)) for line in last.values()),
+        failed=sum(line["failed"] for line in last.values()),
         other_code=sum(task.id in last and last[task.id]["code_rev"] != revision(task) for task in wanted),
         running=sum(task_id in held for task_id in ids - set(last)),
         left=left,

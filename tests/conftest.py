@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+import ctypes
 import shutil
+import signal
+import sys
+from collections.abc import Callable
 
 import pytest
+
+_PR_SET_PDEATHSIG = 1
+
+
+@pytest.fixture(scope="session")
+def tied() -> Callable[[], object] | None:
+    """A ``preexec_fn`` for what a test starts: the kernel ends it with the test run, even one that is killed."""
+    if sys.platform != "linux":
+        return None
+    library = ctypes.CDLL(None)
+    return lambda: library.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

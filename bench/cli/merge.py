@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import OK, SOME_FAILED
+from .options import OK, SOME_FAILED, Filters
 
 if TYPE_CHECKING:
     from ..merge import Merged
@@ -18,11 +18,12 @@ _SHOWN = 20  # conflicts
 def merge(
     folders: Annotated[list[Path], typer.Argument(help="run folders, or folders that hold some")],
     out: Annotated[Path, typer.Option(help="the folder to join them in: a new one, or one of them")],
+    filters: Filters = None,
 ) -> None:
     """Join runs of one machine or several: every finished task once. Exits with 3 if they contradict each other."""
     from ..merge import merge as join
 
-    found = join(folders, out)
+    found = join(folders, out, filters or ())
     typer.echo(told(found, out))
     raise typer.Exit(SOME_FAILED if found.conflicts else OK)
 

@@ -24,6 +24,7 @@ def status(
     plugins: Plugins = None,
 ) -> None:
     """Show what is done, failed and left of a run folder's sweep by kind of task, and how long the rest will take."""
+    from ..case import Case
     from ..claims import held
     from ..lines import each
     from ..status import status as count
@@ -33,6 +34,13 @@ def status(
     if not (folder / "sweep.toml").is_file():
         raise UsageError(f"{folder} holds several sweeps, or none: bench report shows what it has")
     sweep, planned = planned_of(folder / "sweep.toml", filters, data, plugins)
+    # what was asked of this folder: perhaps a shard of the sweep, or what matched a filter
+    asked = {Case.from_factors(line["case"]).id for line in each(folder, "plan.jsonl")}
+    planned = [p for p in planned if p.case.id in asked]
+    if not planned:
+        raise UsageError(
+            f"{folder} was asked for none of these cases: give the --data, --plugin and --filter of its run"
+        )
     found = count(sweep, planned, each(folder, "tasks.jsonl"), held(folder / "claims"))
     for env_id, kinds in found.items():
         typer.echo("\n".join(told(env_id, kinds)))

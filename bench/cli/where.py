@@ -70,7 +70,9 @@ class _Here:
 
     def describe(self, store: Store) -> None:
         from .. import env, roofs
+        from ..merge import keep_described
 
+        keep_described(store.folder, self.name)
         store.write("env.json", json.dumps(env.describe(self.device), indent=2) + "\n")
         if measured := roofs.load(roofs.kept_at(self.name)):
             roofs.save(store.folder / roofs.FILE, measured)

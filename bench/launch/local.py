@@ -19,6 +19,7 @@ from .. import crumb, env
 from ..case import Kind
 from ..errors import UsageError
 from ..protocol import NO_SPACE, Reply
+from ..store import inside
 from . import oom
 from .engine import Attempt, Crumb, Order
 from .processes import CAN_FORK, Programs, Worker, tail
@@ -38,7 +39,10 @@ class Local:
         self.logs, self.device = logs, device
         self.worker = Worker(programs or Programs())
         self._ended: SimpleQueue[Attempt | BaseException] = SimpleQueue()
-        self._scratch = tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True)
+        try:
+            self._scratch = tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True)
+        except OSError as error:
+            raise UsageError(f"no folder for temporary files: {error.strerror}; make room, or set TMPDIR") from None
         free = psutil.virtual_memory().available // _WORKER_MEMORY
         self._side_by_side = max(1, min(env.identity("cpu")["cores"], free)) if device == "cpu" else 1
 
@@ -85,7 +89,7 @@ def attempt(worker: Worker, order: Order, logs: Path, scratch: Path, env_id: str
     Raises UsageError if there is no room to write them.
     """
     name = order.task_id if order.attempt == 1 else f"{order.task_id}.{order.attempt}"
-    log, reply = logs / f"{name}.log", scratch / f"{name}.json"
+    log, reply = inside(logs, f"{name}.log"), scratch / f"{name}.json"
     run = worker.fork if order.request.kind != "timing" and CAN_FORK else worker.fresh
     started, begun, kills = datetime.now(UTC), time.perf_counter(), oom.kills()
     code = None

@@ -22,7 +22,7 @@ from typing import IO
 from ..protocol import Request
 
 CAN_FORK = sys.platform == "linux"  # elsewhere system libraries start threads that do not survive it
-TAIL = 4000  # characters of what a process printed last, enough for what an allocator says
+TAIL = 16_000  # characters of what a process printed last, enough for what an allocator says with its stack
 
 
 @dataclass(frozen=True)

@@ -166,7 +166,7 @@ def load(path: Path) -> Profile:
         raise UsageError(f"no profile {path}: docs/cluster.md shows one") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read: {error}") from None
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets without end
         raise UsageError(f"{path} is not valid TOML: {error}") from None
     try:
         return _File.model_validate(data).launch.slurm

@@ -28,6 +28,7 @@ from .. import env, roofs
 from ..case import digest
 from ..errors import UsageError
 from ..protocol import Reply, Request
+from ..store import inside
 from .engine import Crumb, Order
 
 _KEY = r"^[0-9a-f]{12}\.[0-9]{1,4}\.[0-9a-f]{12}$"
@@ -47,7 +48,7 @@ class Asked(_Message):
     key: str = Field(pattern=_KEY)
     task_id: str
     attempt: int
-    hardware: str
+    hardware: str = Field(pattern=r"^[A-Za-z0-9_.-]*$")
     code_rev: str
     request: Request
 
@@ -114,9 +115,9 @@ class Spool:
         self.folder = run / "spool"
 
     def open(self) -> None:
-        """Make the folder; a UsageError where it cannot be made."""
+        """Make the folder; a UsageError where it cannot be made, or is a link."""
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            inside(self.folder.parent, self.folder.name).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(f"{self.folder} cannot be made ({error.strerror}): choose another --out") from None
 
@@ -138,12 +139,17 @@ class Spool:
         (self.folder / f"{key}.json").unlink(missing_ok=True)
 
     def put_batch(self, name: str, made: float, minutes: int, jobs: Sequence[Sequence[Asked]]) -> Path:
-        """Write down a batch before it is submitted; its folder."""
+        """Write down a batch before it is submitted; its folder. A UsageError where there is no room for it."""
         folder = self.folder / name
-        folder.mkdir()
-        for index, orders in enumerate(jobs):
-            _write(folder / f"{index}.json", Job(minutes=minutes, orders=list(orders)))
-        _write(folder / "batch.json", Batch(made=made, jobs=[[asked.key for asked in orders] for orders in jobs]))
+        try:
+            folder.mkdir()
+            for index, orders in enumerate(jobs):
+                _write(folder / f"{index}.json", Job(minutes=minutes, orders=list(orders)))
+            _write(folder / "batch.json", Batch(made=made, jobs=[[asked.key for asked in orders] for orders in jobs]))
+        except OSError as error:
+            raise UsageError(
+                f"{folder} cannot be written ({error.strerror}): what was finished before is kept; make room for it"
+            ) from None
         return folder
 
     def job(self, batch: str, index: int) -> Job:
@@ -201,6 +207,6 @@ def describe(device: str, run: Path) -> dict[str, Any]:
     if measured := roofs.load(roofs.kept_at(described["env_id"])):
         files["roofs"] = measured.model_dump_json(indent=2)
     for folder, text in files.items():
-        (run / folder).mkdir(parents=True, exist_ok=True)
+        inside(run, folder).mkdir(parents=True, exist_ok=True)
         _whole(run / folder / f"{described['env_id']}.json", text + "\n")
     return described

@@ -22,11 +22,13 @@ from phnn import plugins
 from .. import env
 from ..case import Kind
 from ..errors import UsageError
+from ..store import inside
 from .engine import Attempt, Engine, Order
 from .local import Local
 from .spool import Answer, Asked, Spool, describe, revision
 
 _LAST = 150  # seconds before the end of its time by which a job is done: submitit ends it 90 s before
+_NEWS = 2.0  # seconds that a signal may take to reach us after one of our processes
 
 
 def main(run: Path, batch: str, index: int) -> None:
@@ -42,12 +44,24 @@ def main(run: Path, batch: str, index: int) -> None:
         for order in asked:
             _put(spool, order, ending="refused", said=problem)
         return
-    device, hardware = asked[0].request.device, asked[0].hardware
-    described = describe(device, run)
-    logs = run / "logs" / hardware
+    device = asked[0].request.device
+    try:
+        described = describe(device, run)
+        with Local(_logs(run, asked[0].hardware), device) as engine:
+            work(asked, engine, spool, described["identity"]["cores"], ends + 60 * job.minutes)
+    except UsageError as error:  # no room on this node: nothing is known against the tasks
+        answered = spool.answered()
+        for order in asked:
+            if order.key not in answered:
+                _put(spool, order, ending="refused", said=str(error))
+
+
+def _logs(run: Path, hardware: str) -> Path:
+    """The folder for what processes print on this kind of machine."""
+    logs = inside(run, "logs")
+    logs = inside(logs, hardware) if hardware else logs
     logs.mkdir(parents=True, exist_ok=True)
-    with Local(logs, device) as engine:
-        work(asked, engine, spool, described["identity"]["cores"], ends + 60 * job.minutes)
+    return logs
 
 
 def work(asked: Sequence[Asked], engine: Engine, spool: Spool, cores: int, ends: float) -> None:
@@ -101,6 +115,8 @@ def _unfit(asked: Sequence[Asked]) -> str | None:
 
 
 def _keep(spool: Spool, asked: Asked, attempt: Attempt) -> None:
+    if attempt.code == -signal.SIGTERM:
+        time.sleep(_NEWS)  # a job that is cancelled or preempted: all its processes are ended, we among them
     # to the microsecond: it tells this attempt from all others of its task
     started = datetime.now(UTC) - timedelta(seconds=attempt.wall)
     _put(

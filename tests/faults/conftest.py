@@ -16,8 +16,9 @@ class Bench:
 
     plugin = "phnn_faults.specs:LAYERS"
 
-    def __init__(self, scratch):
-        self.scratch = scratch  # what a killed run leaves in the folder for temporary files
+    def __init__(self, scratch, tied):
+        self.scratch = scratch  # for temporary files, which a killed run leaves; whoever was given it is one of ours
+        self.tied = tied
 
     def command(self, *args, light=True):
         program = "light_bench" if light else "bench"
@@ -34,15 +35,17 @@ class Bench:
 
     def __call__(self, *args, light=True):
         return subprocess.run(
-            self.command(*args, light=light), capture_output=True, text=True, env=self.environment, timeout=600
-        )
+            self.command(*args, light=light),
+            capture_output=True, text=True, env=self.environment, timeout=600, preexec_fn=self.tied,
+        )  # fmt: skip
 
-    def start(self, *args, light=True):
+    def start(self, *args, light=True, stderr=subprocess.STDOUT):
         return subprocess.Popen(
-            self.command(*args, light=light), env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
+            self.command(*args, light=light),
+            env=self.environment, stdout=subprocess.PIPE, stderr=stderr, preexec_fn=self.tied,
+        )  # fmt: skip
 
 
 @pytest.fixture(scope="session")
-def bench(tmp_path_factory):
-    return Bench(tmp_path_factory.mktemp("scratch"))
+def bench(tmp_path_factory, tied):
+    return Bench(tmp_path_factory.mktemp("scratch"), tied)

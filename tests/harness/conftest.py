@@ -1,12 +1,17 @@
 """Small sweeps and finished tasks made by hand, so that the harness is tested without measuring."""
 
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from bench import sweep as sweeps
+from bench.case import tasks
+from bench.launch.engine import Order
+from bench.metrics import METRICS
+from bench.protocol import Request
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 
@@ -44,6 +49,23 @@ def planned(tiny):
 
 
 @pytest.fixture
+def cluster():
+    """A cluster that the test plays."""
+    from clusters import Played
+
+    return Played()
+
+
+@pytest.fixture
+def orders(planned):
+    """The tasks of the tiny sweep as orders: four static ones, then two that are timed."""
+    kinds = {name: metric.task for name, metric in METRICS.items()}
+    protocol = sweeps.Protocol(processes=2, budget=0.05, precision=0.5, timeout=120)
+    made = tasks(planned, protocol.processes, kinds, {})
+    return [Order(t.id, 1, Request.of(t, "cpu", 4, protocol, None)) for t in made]
+
+
+@pytest.fixture
 def edited(tiny):
     """Write the tiny sweep with one text replaced by another, and give its path."""
 
@@ -54,6 +76,20 @@ def edited(tiny):
         return tiny
 
     return edit
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 64 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(folder)], capture_output=True, text=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"only root may mount a small disk: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 @pytest.fixture

@@ -64,7 +64,7 @@ def test_the_urgent_come_first_and_baselines_before_what_is_held_to_them():
     assert taken(1.0, {two.id: 1}) == [static(two)]
     assert taken(2.0, {two.id: 1}) == [static(real), static(two)]
     assert estimate.ordered(tasks, {two.id: 1}) == [static(two), static(real), static(one)]
-    assert estimate.ordered(tasks, {}) == tasks
+    assert estimate.ordered(tasks, {}) == [static(real), static(one), static(two)]
 
 
 def test_what_does_not_fit_makes_room_for_what_is_smaller():

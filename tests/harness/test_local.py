@@ -93,6 +93,24 @@ def test_a_worker_without_room_for_its_reply_is_told_from_one_that_crashed(plann
         run(worker, request(planned[:1]), tmp_path)
 
 
+def test_a_link_in_the_place_of_a_log_leads_no_process_out_of_the_folder(planned, tmp_path, worker):
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    (tmp_path / "t.log").symlink_to(precious)
+    with pytest.raises(UsageError, match="t.log is a link: what a run writes stays in its folder"):
+        run(worker, request(planned[:1]), tmp_path)
+    assert precious.read_text() == "mine"
+
+
+def test_without_room_for_temporary_files_one_line_says_so(tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(local.tempfile, "TemporaryDirectory", full)
+    with pytest.raises(UsageError, match=r"temporary files: No usable .*; make room, or set TMPDIR"):
+        local.Local(tmp_path, "cpu")
+
+
 def test_the_kernels_count_is_that_of_our_group_before_that_of_the_machine(tmp_path):
     assert oom.kills(tmp_path) == 0
     for name, text in {

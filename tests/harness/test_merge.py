@@ -122,6 +122,46 @@ def test_a_case_that_is_skipped_and_asked_for_on_one_machine_is_a_conflict(tmp_p
     assert told.startswith(f"case {REAL.id} is asked for and skipped (no room) on cpu-x in ")
 
 
+def test_what_one_run_had_no_time_for_another_may_have_measured_before(tmp_path):
+    """A shard that was cut short, and begun later than the one that finished."""
+    late = [
+        {**own, "wall": 0.0, "results": [
+            {**r, "status": "skipped", "reason": "budget: no time", "values": {}, "seconds": []} for r in own["results"]
+        ]}
+        for own in whole(second=9)
+    ]  # fmt: skip
+    write(tmp_path / "a", PLAN, whole(), "cpu-x")
+    write(tmp_path / "b", PLAN, late, "cpu-x")
+    found = merge([tmp_path / "a", tmp_path / "b"], tmp_path / "c")
+    assert found.conflicts == []
+    assert set(bench.load(tmp_path / "b")["status"]) == {"skipped"}
+    assert bench.load(tmp_path / "c").equals(bench.load(tmp_path / "a"))
+
+
+def test_some_cases_are_joined_with_what_they_are_compared_with(tmp_path):
+    other = case(4, channels=16)
+    write(tmp_path / "a", [*PLAN, *planned(other)], [*whole(), static(other)], "cpu-x")
+    write(tmp_path / "b", [*PLAN, *planned(other)], [*whole(env_id="cpu-y"), static(other, env_id="cpu-y")], "cpu-y")
+    args = ["merge", str(tmp_path / "a"), str(tmp_path / "b"), "--filter", "n=4", "--filter", "channels=8", "--out"]
+    told = CliRunner().invoke(app, [*args, str(tmp_path / "c")])
+    assert told.exit_code == 0, told.stderr
+    assert "8 tasks of 2 cases from 2 folders" in told.stdout
+    df = bench.load(tmp_path / "c")
+    assert set(df["case_id"]) == {REAL.id, PH.id}
+    alone = bench.load(tmp_path / "a")
+    alone = alone[alone["channels"] == 8].reset_index(drop=True)
+    assert df[df["env_id"] == "cpu-x"].reset_index(drop=True).equals(alone)
+    with pytest.raises(UsageError, match="no case has a factor 'colour'"):
+        merge([tmp_path / "a"], tmp_path / "d", ["colour=red"])
+
+
+def test_no_filter_takes_anything_from_a_folder_that_is_there(tmp_path):
+    write(tmp_path / "a", PLAN, whole())
+    with pytest.raises(UsageError, match="would lose what does not match --filter: join the folders in a new --out"):
+        merge([tmp_path / "a"], tmp_path / "a", ["n=4"])
+    assert len(read_tasks(tmp_path / "a")) == 4
+
+
 def made(env_id, measured):
     rates = [{"threads": 1, "flops": {"float32": 1e11}, "copied": {1024: 1e10}, "read": {1024: 1e10}}]
     return Roofs(

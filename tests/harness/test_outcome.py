@@ -128,14 +128,30 @@ def test_a_process_that_never_came_to_a_case_counts_against_all(cases):
     assert "exit code 1 before its first case, 3 times; its last line: ImportError" in states[-1].found[0].reason
 
 
-@pytest.mark.parametrize(
-    "said", ["terminate called\n  what():  std::bad_alloc", "DefaultCPUAllocator: can't allocate"]
+UNCAUGHT = "terminate called after throwing an instance of 'std::bad_alloc'\n  what():  std::bad_alloc"
+RAISED = (
+    "Traceback (most recent call last):\n  here\nRuntimeError: [enforce] DefaultCPUAllocator: can't allocate memory"
 )
-def test_a_process_that_says_that_memory_lacks_is_believed_at_once(cases, said):
-    state = play(outcome.begin(cases), dies(cases[1], code=-6, said=said))[-1]
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [(-6, UNCAUGHT), (-6, f"{RAISED}\n{UNCAUGHT}\nframe #0\nframe #1\nframe #2\nframe #3"), (1, RAISED),
+     (-6, "libc++abi: terminating due to uncaught exception of type std::bad_alloc: std::bad_alloc")],
+)  # fmt: skip
+def test_a_process_that_ends_because_memory_lacks_is_believed_at_once(cases, code, said):
+    state = play(outcome.begin(cases), dies(cases[1], code=code, said=said))[-1]
     assert statuses(state) == [(cases[1].id, "oom")]
-    earlier = dies(cases[1], code=-9, said=said)  # of another case that raised, and was caught
-    assert statuses(play(outcome.begin(cases), earlier)[-1]) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [(-9, UNCAUGHT), (-9, RAISED), (-11, RAISED), (3, RAISED), (-6, RAISED), (-6, f"{RAISED}\nfree(): invalid pointer"),
+     (-6, f"{RAISED}\nterminate called after throwing an instance of 'std::out_of_range'"), (0, RAISED)],
+)  # fmt: skip
+def test_what_another_case_said_of_memory_before_it_was_caught_makes_no_death_an_oom(cases, code, said):
+    one = outcome.begin(cases[1:2])
+    assert [r.status for r in play(one, *[dies(cases[1], code=code, said=said)] * 3)[-1].found] == ["crashed"]
 
 
 def test_killed_for_want_of_memory_is_oom_the_second_time_and_killed_by_anybody_is_not(cases):

@@ -114,6 +114,8 @@ def test_a_job_may_last_as_long_as_a_task_and_a_bit():
         ("schema = 1", "schema = 2", "schema: Input should be 1"),
         ("[launch.slurm]", "[slurm]", "Field required|Extra inputs"),
         ("schema = 1", "schema =", "not valid TOML"),
+        ("schema = 1", "schema = " + "9" * 5000, "not valid TOML"),
+        ("schema = 1", "schema = " + "[" * 50_000, "not valid TOML"),
     ],
 )
 def test_what_is_no_profile_is_said_in_one_line(tmp_path, old, new, words):

@@ -87,6 +87,29 @@ def test_events_are_lines_of_json(timing):
     assert all(event["time"] > 0 for event in told)
 
 
+def test_events_of_a_sweep_over_several_kinds_of_machine_tell_them_apart(timing):
+    file = io.StringIO()
+    events = Several([Events(file, print)])
+    events.begin(timing, 1, "a")
+    events.again(timing, "it died", "a")
+    events.skip(timing, "budget: no time", "b")
+    events.end(timing, {**line_of(timing), "hardware": "a"}, 5.0)
+    told = [json.loads(line) for line in file.getvalue().splitlines()]
+    kinds = [(event["event"], event["hardware"]) for event in told]
+    assert kinds == [("begin", "a"), ("again", "a"), ("skip", "b"), ("end", "a")]
+    assert {event["task_id"] for event in told} == {timing.id}
+    assert told[2]["reason"] == "budget: no time"
+
+
+def test_the_display_keeps_one_task_on_two_machines_apart(timing):
+    live = Live(Console(file=io.StringIO(), width=150), "a sweep")
+    live.begin(timing, 1, "a")
+    live.begin(timing, 1, "b")
+    live.end(timing, {**line_of(timing), "hardware": "a"}, 5.0)
+    assert list(live.running) == [(timing.id, "b")]
+    assert live.last[-1].startswith("timing #1 linear/ph n=4/batch=2,channels=8/infer +3 on a: ")
+
+
 def test_a_stream_that_breaks_is_said_once_and_written_no_more(timing):
     class Broken(io.StringIO):
         def write(self, text):

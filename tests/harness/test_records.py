@@ -131,6 +131,18 @@ def test_the_newest_code_counts_and_a_task_run_again_replaces(planned):
     assert rows(planned, [*old, *new[:1]], "latency") == {}, "half of the new does not mix with the old"
 
 
+def test_that_there_was_no_time_is_a_row_only_where_nothing_was_measured(planned):
+    sound = timings(planned, [[1.0]] * 4, [[2.0]] * 4)
+    late = [{**line, "results": [result(p.case, "skipped", reason="budget") for p in planned]} for line in sound]
+    assert rows(planned, late, "latency")["real"]["status"] == "skipped"
+    before = rows(planned, sound, "latency")
+    assert rows(planned, [*sound, *late], "latency") == rows(planned, [*late, *sound], "latency") == before
+    newer = [{**line, "code_rev": "c2"} for line in late]
+    assert rows(planned, [*sound, *newer], "latency") == before, "what newer code had no time for it has not replaced"
+    cut_short = rows(planned, [sound[0], late[1]], "latency")
+    assert {row["status"] for row in cut_short.values()} == {"skipped"}
+
+
 def test_rows_have_the_columns_of_the_schema_in_order(planned):
     (row, *_) = derive(plan_lines(planned), static(planned))
     assert tuple(row) == COLUMNS

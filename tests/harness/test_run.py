@@ -26,11 +26,14 @@ class Watcher:
     def start(self, total, done, seconds):
         self.counts = (total, done)
 
-    def begin(self, task, attempt):
+    def begin(self, task, attempt, hardware=""):
         self.told.append(("begin", task.id, attempt))
 
-    def again(self, task, reason):
+    def again(self, task, reason, hardware=""):
         self.told.append(("again", task.id, reason))
+
+    def skip(self, task, reason, hardware=""):
+        self.told.append(("skip", task.id, hardware))
 
     def end(self, task, line, seconds):
         self.told.append(("end", task.id, seconds))
@@ -222,6 +225,11 @@ def test_stop_on_error_starts_nothing_more_and_keeps_what_was_running(tiny, tmp_
     assert len(engine.orders) == len(read_tasks(tmp_path)) == 2
 
 
+def test_stop_on_error_stops_at_a_wrong_answer_too(tiny, tmp_path):
+    summary, *_ = go(tiny, tmp_path, failing("wrong"), stop_on_error=True)
+    assert (summary.measured, summary.failed, summary.stopped) == (2, 0, 4)
+
+
 def test_what_another_run_has_claimed_is_left_to_it(tiny, tmp_path, monkeypatch):
     taken = []
 
@@ -259,6 +267,34 @@ def test_time_that_is_short_goes_to_what_is_urgent_and_the_rest_is_skipped_and_r
     summary, *_ = go(tiny, tmp_path)
     assert (summary.measured, summary.resumed) == (2, 10)
     assert statuses(tmp_path) == {"ok"}
+
+
+@pytest.mark.parametrize("policy", [Policy(fresh=True), Policy(retry_failed=True)])
+def test_no_lack_of_time_undoes_what_was_measured(tiny, tmp_path, policy):
+    """A later run that was to measure all again, and had no time, leaves the rows as they are, and says nothing."""
+    go(tiny, tmp_path, failing("error") if policy.retry_failed else sound)
+    before, rows = len(read_tasks(tmp_path)), derive(read_plan(tmp_path), read_tasks(tmp_path))
+    summary, watcher, _ = go(tiny, tmp_path, policy=policy, budget=0.01)
+    assert (summary.measured, summary.skipped) == (0, 6)
+    assert [event for event, *_ in watcher.told] == ["skip"] * 6
+    assert len(read_tasks(tmp_path)) == before
+    assert derive(read_plan(tmp_path), read_tasks(tmp_path)) == rows
+
+
+def test_what_a_cluster_has_no_time_for_is_told_of_the_machine_that_it_is(tiny, tmp_path):
+    """Which machine that is its first answer says, or an earlier run."""
+    places = (Place(hardware="a"), Place(hardware="b"))
+    options = {"places": places, "budget": 60.0, "clock": map(float, range(0, 10_000, 20)).__next__}
+
+    def answer(order):
+        return ended(order, sound(order), env_id=f"cpu-{order.hardware}")
+
+    summary, watcher, _ = go(tiny, tmp_path, answer, **options)
+    assert summary.measured + summary.skipped == 12
+    assert {hardware for event, _, hardware in watcher.told if event == "skip"} == {"a", "b"}
+    skipped = [line for line in read_tasks(tmp_path) if line["wall"] == 0.0]
+    assert {(line["hardware"], line["env_id"]) for line in skipped} == {("a", "cpu-a")}, "nothing is known of b yet"
+    assert go(tiny, tmp_path, answer, places=places)[0].measured == summary.skipped
 
 
 def test_a_run_that_is_slower_than_it_was_thought_to_be_keeps_to_its_budget(tiny, tmp_path):

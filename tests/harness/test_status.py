@@ -9,10 +9,11 @@ from typer.testing import CliRunner
 from bench import sweep as sweeps
 from bench.case import tasks
 from bench.cli import app
+from bench.lines import text_of
 from bench.metrics import METRICS
 from bench.run import plan_lines, revision
 from bench.status import seconds_each, status
-from bench.store import Store
+from bench.store import Store, read_tasks
 
 
 @pytest.mark.parametrize(
@@ -82,6 +83,27 @@ def test_the_verb_tells_it_a_line_a_kind_with_the_same_filters(begun):
     some = CliRunner().invoke(app, ["status", str(folder), "--filter", "algebra=quaternion"])
     assert "  static: 2 done (1 of them failed, 1 by other code than is here), 0 left" in some.stdout.splitlines()
     assert "  timing: 0 done, 2 left, about 10 s" in some.stdout.splitlines(), "another chunk is other tasks"
+
+
+def test_what_failed_in_a_metric_and_what_was_measured_in_another_way_is_told_as_a_run_would(begun):
+    folder, sweep, planned, _ = begun
+    lines = read_tasks(folder)
+    lines[0]["results"][0]["failed"] = {"params": {"status": "oom", "reason": "no memory"}}
+    (kinds,) = status(sweep, planned, lines).values()
+    assert (kinds[0].done, kinds[0].failed) == (2, 2)
+    lines[0]["protocol_version"] -= 1
+    (kinds,) = status(sweep, planned, lines).values()
+    assert (kinds[0].done, kinds[0].left) == (1, 3)
+
+
+def test_what_a_folder_was_not_asked_for_is_not_left(begun):
+    """A shard, or a run with a filter, is finished when it has what was asked of it."""
+    folder, _, planned, _ = begun
+    (folder / "plan.jsonl").write_bytes(b"".join(text_of({"schema": 1, **line}) for line in plan_lines(planned[:1])))
+    told = CliRunner().invoke(app, ["status", str(folder)])
+    assert "  static: 1 done (1 by other code than is here), 0 left" in told.stdout.splitlines()
+    other = CliRunner().invoke(app, ["status", str(folder), "--filter", "algebra=quaternion"])
+    assert "static: 1 done" in other.stdout, "its baseline"
 
 
 def test_before_the_first_task_the_time_is_not_guessed(begun):

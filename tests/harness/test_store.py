@@ -170,6 +170,20 @@ def test_a_damaged_file_of_claims_expires_like_that_of_an_unknown_run(tmp_path, 
         assert not path.exists()
 
 
+@pytest.mark.parametrize("link", ["jsonl", "lock"])
+def test_a_link_among_the_claims_is_no_run_and_leads_nowhere(tmp_path, link):
+    (tmp_path / "claims").mkdir()
+    precious = tmp_path / "precious"
+    precious.write_text('{"machine": "another", "host": "far", "pid": 1}\n+a\n')
+    for kind in ("jsonl", "lock"):
+        path = tmp_path / "claims" / f"odd-1-0.{kind}"
+        path.symlink_to(precious) if kind == link else path.write_text("")
+    with Store(tmp_path) as store:
+        assert store.claim(["a"]) == ["a"]
+    assert precious.read_text().endswith("+a\n")
+    assert not list((tmp_path / "claims").glob("odd*"))
+
+
 def test_a_run_that_was_taken_for_dead_claims_anew(tmp_path):
     with Store(tmp_path) as one, Store(tmp_path) as other:
         one.claim(["a"])
@@ -220,20 +234,6 @@ def test_a_full_disk_stops_with_one_clear_line_and_nothing_is_corrupt(tmp_path):
     assert names(tmp_path)[-1] == "later"
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 64 KiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(folder)], capture_output=True, text=True
-    )
-    if mounted.returncode:
-        pytest.skip(f"only root may mount a small disk: {mounted.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
 def test_a_disk_that_is_really_full_is_survived_in_every_file(small_disk):
     folder = small_disk / "run"
     with Store(folder) as store:
@@ -268,14 +268,14 @@ def test_a_folder_that_cannot_be_written_is_named_with_the_remedy(tmp_path):
         Store(tmp_path / "file" / "run")
 
 
-@pytest.mark.parametrize("name", ["logs", "claims", "tasks.jsonl", "plan.jsonl"])
+@pytest.mark.parametrize("name", [".lock", "logs", "claims", "tasks.jsonl", "plan.jsonl"])
 def test_a_link_in_a_run_folder_leads_no_writer_out_of_it(tmp_path, name):
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "tasks.jsonl").write_text("precious")
     folder = tmp_path / "run"
     folder.mkdir()
-    (folder / name).symlink_to(outside if "." not in name else outside / "tasks.jsonl")
+    (folder / name).symlink_to(outside / "tasks.jsonl" if "." in name else outside)
     with pytest.raises(UsageError, match=f"run/{name} is a link: what a run writes stays in its folder"):
         Store(folder)
     assert (outside / "tasks.jsonl").read_text() == "precious"

@@ -1,5 +1,7 @@
 """What --on and --profile say, on a machine without any cluster."""
 
+import json
+
 import pytest
 
 from bench import env, sweep
@@ -9,6 +11,7 @@ from bench.launch.cluster import Submitit
 from bench.launch.local import Local
 from bench.launch.slurm import Slurm
 from bench.resume import Place
+from bench.store import Store
 
 PROFILE = 'schema = 1\n[launch.slurm.hardware.a]\n[launch.slurm.hardware.b]\nconstraint = "b"\n'
 
@@ -19,6 +22,27 @@ def test_here_is_one_place_whose_env_is_known(tiny, tmp_path):
     assert machines.places == (Place(env_id=env.env_id("cpu")),)
     with machines.engine(tmp_path, [], False, print) as engine:
         assert isinstance(engine, Local)
+
+
+def test_a_second_machine_in_a_folder_takes_nothing_of_what_the_first_is(tiny, tmp_path):
+    machines = where(On.LOCAL, None, sweep.load(tiny))
+    described = {"env_id": "cpu-other", "identity": {"device": "cpu"}, "code_rev": "c"}
+    with Store(tmp_path / "run") as store:
+        store.write("env.json", json.dumps(described))
+        machines.describe(store)
+        machines.describe(store)
+    kept = tmp_path / "run" / "envs"
+    assert [path.name for path in kept.iterdir()] == ["cpu-other.json"]
+    assert json.loads((kept / "cpu-other.json").read_text()) == described
+    assert json.loads((tmp_path / "run" / "env.json").read_text())["env_id"] == machines.name
+
+
+def test_a_damaged_description_is_replaced(tiny, tmp_path):
+    machines = where(On.LOCAL, None, sweep.load(tiny))
+    with Store(tmp_path / "run") as store:
+        store.write("env.json", "{")
+        machines.describe(store)
+    assert json.loads((tmp_path / "run" / "env.json").read_text())["env_id"] == machines.name
 
 
 def test_a_cluster_is_as_many_places_as_its_profile_names_kinds_of_hardware(tiny, tmp_path):

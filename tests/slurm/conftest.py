@@ -4,7 +4,6 @@ import contextlib
 import os
 import re
 import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
@@ -81,27 +80,20 @@ class Cluster:
         self.do(*cores, "slurmd", "-N", node, "-f", self.conf)
 
     def is_up(self, node):
-        return self.do("sinfo", "-h", "-n", node, "-o", "%t").strip() in ("idle", "alloc", "mix", "comp")
-
-
-def free_ports():
-    """The first of three ports in a row that nobody listens on."""
-    for port in range(16817, 20000, 7):
-        with socket.socket() as one, socket.socket() as two, socket.socket() as three:
-            try:
-                for offset, each in enumerate((one, two, three)):
-                    each.bind(("127.0.0.1", port + offset))
-            except OSError:
-                continue
-            return port
-    raise RuntimeError("no three ports in a row are free")
+        return self.do("sinfo", "-h", "-p", "main", "-n", node, "-o", "%t").strip() in (
+            "idle",
+            "alloc",
+            "mix",
+            "comp",
+        )
 
 
 @pytest.fixture(scope="session")
 def running_cluster(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cluster")
-    before = {name: os.environ.get(name) for name in ("SLURM_CONF", "PORT")}
-    os.environ |= {"SLURM_CONF": str(folder / "slurm.conf"), "PORT": str(free_ports())}
+    before = {name: os.environ.get(name) for name in ("SLURM_CONF", "OWNER")}
+    # it ends with us, even if we are killed
+    os.environ |= {"SLURM_CONF": str(folder / "slurm.conf"), "OWNER": str(os.getpid())}
     try:
         started = subprocess.run(
             ["bash", str(SCRIPT), "start", str(folder)], capture_output=True, text=True, timeout=120
@@ -127,7 +119,14 @@ def cluster(running_cluster):
     for node in ("node1", "node2"):
         if not running_cluster.is_up(node):
             running_cluster.bring_back(node)
-    running_cluster.wait(lambda: running_cluster.do("sinfo", "-h", "-t", "idle", "-o", "%D").strip() == "2", 90)
+    idle = ("sinfo", "-h", "-p", "main", "-t", "idle", "-o", "%D")
+    running_cluster.wait(lambda: running_cluster.do(*idle).strip() == "2", 90)
+
+
+@pytest.fixture
+def page():
+    """The page on clusters."""
+    return PAGE.read_text(encoding="utf-8")
 
 
 @pytest.fixture

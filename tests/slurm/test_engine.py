@@ -63,6 +63,17 @@ def test_what_ran_on_a_node_that_was_lost_runs_again_when_there_is_one(cluster, 
     assert {j for j, *_ in cluster.jobs() if j.startswith(job)} == {job}, "the same job: SLURM started it again"
 
 
+def test_a_job_that_is_preempted_starts_again_and_nothing_is_held_against_its_task(cluster, engine, orders):
+    engine.submit(on("small", orders[2:3]))
+    job = cluster.running("node1")
+    urgent = ("--partition=urgent", "--constraint=cpuA", "--output=/dev/null", "--wrap=sleep 3")
+    cluster.do("sbatch", "--parsable", *urgent)
+    cluster.wait(lambda: (job, "PENDING") in {(j, state) for j, state, *_ in cluster.jobs()})
+    attempt = engine.next()
+    assert (attempt.ending, attempt.order.attempt) == ("replied", 1)
+    assert {j for j, *_ in cluster.jobs() if j.startswith(job)} == {job}, "the same job: SLURM started it again"
+
+
 def test_stopping_ends_all_jobs_and_the_processes_that_measure(cluster, engine, orders):
     engine.submit(on("small", orders[2:]))
     cluster.running("node1")

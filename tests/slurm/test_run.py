@@ -1,6 +1,8 @@
 """``bench run --on slurm`` as a person types it, on a real SLURM: whatever befalls its jobs, the sweep completes."""
 
+import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +16,7 @@ pytestmark = pytest.mark.system("slurmctld")
 
 
 @pytest.fixture
-def start(files, tmp_path):
+def start(files, tmp_path, tied):
     """Start the command of the page, in the background; what is still there at the end is killed."""
     sweep, profile = files
     running = []
@@ -22,7 +24,8 @@ def start(files, tmp_path):
     def begin(*more):
         command = [sys.executable, "-m", "bench", "run", sweep, "--on", "slurm", "--profile", profile, *more]
         log = (tmp_path / "log").open("ab")
-        running.append(subprocess.Popen([*map(str, command), "--out", str(tmp_path / "run")], stdout=log, stderr=log))
+        command = [*map(str, command), "--out", str(tmp_path / "run")]
+        running.append(subprocess.Popen(command, stdout=log, stderr=log, preexec_fn=tied))
         return running[-1]
 
     yield begin
@@ -82,6 +85,27 @@ def test_a_sweep_over_two_kinds_of_machine_completes_whatever_befalls_its_jobs(c
     assert start().wait(60) == 0
     assert "0 measured now" in told()
     assert submitted() == jobs, "what is done is not submitted"
+
+
+@pytest.mark.skipif("not config.getoption('--full')", reason="what the others do, as the page types it: --full")
+def test_the_commands_of_the_page_work_beside_another_cluster(cluster, page, files, tmp_path, tied):
+    (block,) = re.findall(r"<!-- try -->\n```sh\n(.*?)^```", page, re.M | re.S)
+    install, *rest = block.splitlines()
+    assert install.startswith("apt-get install ")
+    (tmp_path / "bench").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m bench "$@"\n')
+    (tmp_path / "bench").chmod(0o755)
+    script = "\n".join(["set -e", *rest]).replace("/tmp/lab", str(tmp_path / "lab"))
+    script = script.replace("lab-sweep.toml", str(files[0])).replace("lab.toml", str(files[1]))
+    environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    del environment["SLURM_CONF"]
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, timeout=300, env=environment, preexec_fn=tied
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "records: 28 ok" in done.stdout, done.stdout + done.stderr
+    lines = [json.loads(text) for text in (tmp_path / "lab" / "run" / "tasks.jsonl").read_text().splitlines()]
+    assert {line["hardware"] for line in lines} == {"small", "large"}
+    assert not list((tmp_path / "lab").glob("*.pid")), "its daemons are ended"
 
 
 def test_interrupted_it_cancels_its_jobs(cluster, start):

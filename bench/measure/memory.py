@@ -7,7 +7,8 @@ behind torch's allocator (oneDNN scratch space) is not seen.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from operator import itemgetter
 
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
@@ -32,12 +33,21 @@ def _peak_cpu(make: Callable[[], Subject]) -> int:
     assert profiler.profiler.kineto_results is not None
     events = profiler.profiler.kineto_results.events()
     mark = next(event for event in events if event.name() == _MARK)
-    changes = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
+    changes = [(e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]"]
+    return largest_live(changes, mark.start_ns(), mark.end_ns())
+
+
+def largest_live(changes: Iterable[tuple[int, int]], start: int, end: int) -> int:
+    """The most bytes that are live at once from ``start`` to ``end``.
+
+    changes: (when, bytes more or less), as recorded. Of changes at one moment the recorded order counts: a release
+    that came after an allocation frees nothing for it.
+    """
     live = peak = 0
-    for when, change in changes:
-        if when > mark.start_ns():
+    for when, change in sorted(changes, key=itemgetter(0)):
+        if when > start:
             peak = max(peak, live)
-        if when > mark.end_ns():
+        if when > end:
             break
         live += change
     return max(peak, live)

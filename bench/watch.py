@@ -33,6 +33,7 @@ CLOCK_FALL = 0.20  # a turbo that settles as all cores join in falls by less
 VIOLATED = 0.01  # of the time between the looks
 
 _CPUS = Path("/sys/devices/system/cpu")
+_STAT = Path("/proc/self/stat")  # Documentation/filesystems/proc.rst of Linux: starttime in ticks since the boot
 _BUSY = ("user", "nice", "system", "irq", "softirq")
 
 # bits of nvmlClocksEventReasons (nvml.h; their values are part of its ABI)
@@ -80,6 +81,16 @@ def look(device: str, clock: Callable[[], float] = time.monotonic) -> Look:
         throttles=_throttle_events(),
         gpu=gpu,
     )
+
+
+def age() -> float:
+    """Seconds since this process was started, to a tick of the kernel's clock (10 ms)."""
+    try:
+        # the 22nd field, and the 20th after the name, which may hold anything but a last bracket
+        started = int(_STAT.read_text().rpartition(")")[2].split()[19])
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - started / os.sysconf("SC_CLK_TCK")
+    except (OSError, AttributeError):  # not Linux: to a second
+        return time.time() - psutil.Process().create_time()
 
 
 def _our_cores(times: Sequence[Any]) -> Sequence[Any]:

@@ -150,6 +150,21 @@ def test_a_real_look_holds_this_process_against_the_machine():
     assert 1 <= found["cores"] <= psutil.cpu_count()
 
 
+@pytest.mark.skipif(not psutil.LINUX, reason="/proc is Linux's")
+def test_a_process_is_as_old_as_its_ticks_since_the_boot_say(tmp_path, monkeypatch):
+    ticks = os.sysconf("SC_CLK_TCK")
+    stat = tmp_path / "stat"
+    stat.write_text(f"7 (a) name 1) S {' '.join(['0'] * 18)} {1234 * ticks + ticks // 4} 5 6")
+    monkeypatch.setattr(watch, "_STAT", stat)
+    monkeypatch.setattr(watch.time, "clock_gettime", {watch.time.CLOCK_BOOTTIME: 1300.0}.get)
+    assert watch.age() == pytest.approx(65.75)
+
+
+def test_elsewhere_the_age_is_what_psutil_says(tmp_path, monkeypatch):
+    monkeypatch.setattr(watch, "_STAT", tmp_path / "none")
+    assert watch.age() == pytest.approx(watch.time.time() - psutil.Process().create_time(), abs=1.0)
+
+
 # ---------------------------------------------------------------------------------------------------- on a GPU
 
 

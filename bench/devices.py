@@ -11,14 +11,14 @@ The CUDA device talks to ``torch.cuda`` through an argument, so that it can be t
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
 from phnn.timing import Call
 
-_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
+from . import caches
+
 _UNKNOWN_CACHE = 64 << 20  # bytes: a last-level cache that the system does not tell is taken for a large one
 _CHILL = 2  # caches that a sweep fills: with one alone, a policy that keeps what was used twice keeps part of it
 _CAPTURE_WARMUP = 3  # calls before a capture: libraries choose algorithms and allocate in the first ones
@@ -40,31 +40,29 @@ def find(name: str) -> Device:
     return Cuda() if name == "cuda" else Cpu()
 
 
-def last_level_cache(folder: Path = _CACHES) -> int | None:
-    """Bytes of the largest cache of the first core, as Linux tells them; None where it does not."""
-    units = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-    sizes = [file.read_text().strip() for file in sorted(folder.glob("index*/size"))]
-    return max((int(size[:-1]) * units[size[-1]] if size[-1] in units else int(size) for size in sizes), default=None)
-
-
 class Cpu:
-    """The cores of this machine. A call has finished when it returns, and there are no events to mark."""
+    """The cores of this machine. A call has finished when it returns, and there are no events to mark.
+
+    last_level: bytes of all last-level caches together; 0 where the system does not say.
+    """
 
     type = "cpu"
 
-    def __init__(self) -> None:
+    def __init__(self, last_level: Callable[[], int] = caches.last_level) -> None:
+        self._last_level = last_level
         self._buffer: torch.Tensor | None = None
 
     def sync(self) -> None:
         """Nothing to wait for."""
 
     def chill(self) -> None:
-        """Read a buffer of twice the last-level cache, by all threads: each core's own caches are swept with it.
+        """Read a buffer of twice all last-level caches together, by all threads: each reads its part of it, and so
+        sweeps twice the cache that its core shares with others, and the core's own with it.
 
         Read, not written: lines to be written back would be paid for by the call that is timed.
         """
         if self._buffer is None:
-            size = _CHILL * (last_level_cache() or _UNKNOWN_CACHE)
+            size = _CHILL * (self._last_level() or _UNKNOWN_CACHE)
             self._buffer = torch.ones(size // 4)  # written once, or all pages would be one page of zeros
         torch.sum(self._buffer)
 
@@ -111,7 +109,8 @@ class Cuda:
     def capture(self, call: Call) -> Call:
         """The launches of one call, recorded: what is returned repeats them, on the same tensors, in one launch.
 
-        As torch asks: warmed up on a stream of its own first, where nothing else waits.
+        It gives what the call gave, tensors that each launch overwrites. As torch asks: warmed up on a stream of its
+        own first, where nothing else waits.
         """
         stream = self._cuda.Stream()
         stream.wait_stream(self._cuda.current_stream())
@@ -121,6 +120,10 @@ class Cuda:
         self._cuda.current_stream().wait_stream(stream)
         graph = self._cuda.CUDAGraph()
         with self._cuda.graph(graph):
-            call()
-        replay: Call = graph.replay
+            output = call()
+
+        def replay() -> object:
+            graph.replay()
+            return output
+
         return replay

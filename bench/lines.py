@@ -53,6 +53,7 @@ class _Gpu(TypedDict, total=False):
 
 @_open
 class _Watch(TypedDict, total=False):
+    cores: _Count
     foreign_cpu: float
     steal: float
     throttle_events: int

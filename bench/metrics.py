@@ -33,6 +33,7 @@ _TABLE = (
     Metric("weight_bytes", "B", "lower", "static", "parameters and buffers"),
     Metric("file_bytes", "B", "lower", "static", "the state_dict as torch.save writes it"),
     Metric("peak_bytes", "B", "lower", "static", "largest total of live allocations during one call of the phase"),
+    Metric("rss_bytes", "B", "lower", "static", "growth of the resident set, from before the build to its peak"),
     Metric(
         "largest_batch", "1", "higher", "static", "examples of the largest batch whose call fits the device, to 1/64"
     ),

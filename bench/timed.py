@@ -215,6 +215,8 @@ def _one_each(metric: str, own: Sequence[Finding]) -> Told | None:
     """A metric of which every process has one value (energy, compile_time), or why one has none."""
     if reason := next((r for f in own if (r := f.unsupported.get(metric))), None):
         return Told("unsupported", reason)
+    if lacking := next((told for f in own if (told := failure(f, metric))), None):
+        return lacking
     if any(metric not in f.values for f in own):  # measured before it was asked for
         return None
     (found,) = estimates(np.array([[(f.values[metric], math.nan, math.nan) for f in own]]))

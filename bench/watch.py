@@ -2,10 +2,11 @@
 
 The operating system and the GPU keep counters (CPU time, steal, throttle events, violation times), so a look before
 and a look after tell of all the time between, and nothing runs meanwhile. Clocks, temperatures and load averages are
-no counters: they are what they were at the two looks.
+no counters: they are what they were at the two looks. The cores are those that this process may run on: of a large
+machine a container may have some, and what its neighbours do on the others is no concern of ours.
 
-    contended    other processes used FOREIGN_CPU of all cores' time or more, the hypervisor kept STEAL of it or more
-                 back, or another process computed on the GPU
+    contended    other processes used FOREIGN_CPU of the cores' time or more, or FOREIGN_CORES of a core on a machine
+                 of many; the hypervisor kept STEAL of their time or more back; another process computed on the GPU
     throttled    the CPU counted a throttle event or its fastest core's clock fell by more than CLOCK_FALL; the GPU
                  was held back for power or heat: for VIOLATED of the time, or at either look where that is uncounted
 """
@@ -13,8 +14,9 @@ no counters: they are what they were at the two looks.
 from __future__ import annotations
 
 import os
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,12 +26,14 @@ import psutil
 
 from . import nvml
 
-FOREIGN_CPU = 0.05  # of all cores' time, used by other processes: a twentieth of a core for each
-STEAL = 0.02  # of all cores' time
+FOREIGN_CPU = 0.05  # of the cores' time, used by other processes: a twentieth of a core for each
+FOREIGN_CORES = 0.2  # of one core, however many there are: a process that has a core to itself is never overlooked
+STEAL = 0.02  # of the cores' time
 CLOCK_FALL = 0.20  # a turbo that settles as all cores join in falls by less
 VIOLATED = 0.01  # of the time between the looks
 
 _CPUS = Path("/sys/devices/system/cpu")
+_STAT = Path("/proc/self/stat")  # Documentation/filesystems/proc.rst of Linux: starttime in ticks since the boot
 _BUSY = ("user", "nice", "system", "irq", "softirq")
 
 # bits of nvmlClocksEventReasons (nvml.h; their values are part of its ABI)
@@ -45,7 +49,8 @@ _POLICIES = {"power": 0, "thermal": 1}  # nvmlPerfPolicyType_t
 class Look:
     """The machine at one moment; counters count from some moment in the past, absent figures are absent keys.
 
-    at: seconds of a steady clock; busy, stolen, own: CPU seconds of the machine, of the hypervisor, of this process.
+    at: seconds of a steady clock; cores: that this process may run on; busy, stolen, own: CPU seconds of all that ran
+    on them, of the hypervisor, of this process.
     """
 
     at: float
@@ -63,19 +68,37 @@ def look(device: str, clock: Callable[[], float] = time.monotonic) -> Look:
     """The machine now; a few milliseconds."""
     # the GPU first: its clocks fall as soon as it has nothing to do
     gpu = _gpu() if device == "cuda" else {}
-    times = psutil.cpu_times()
+    cores = _our_cores(psutil.cpu_times(percpu=True))
     mine = os.times()
     return Look(
         at=clock(),
-        cores=psutil.cpu_count() or 1,
-        busy=sum(getattr(times, name, 0.0) for name in _BUSY),
+        cores=len(cores),
+        busy=sum(getattr(times, name, 0.0) for times in cores for name in _BUSY),
         own=mine.user + mine.system,
-        stolen=getattr(times, "steal", None),
+        stolen=sum(times.steal for times in cores) if all(hasattr(times, "steal") for times in cores) else None,
         load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         clock=_fastest_clock(),
         throttles=_throttle_events(),
         gpu=gpu,
     )
+
+
+def age() -> float:
+    """Seconds since this process was started, to a tick of the kernel's clock (10 ms)."""
+    try:
+        # the 22nd field, and the 20th after the name, which may hold anything but a last bracket
+        started = int(_STAT.read_text().rpartition(")")[2].split()[19])
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - started / os.sysconf("SC_CLK_TCK")
+    except (OSError, AttributeError):  # not Linux: to a second
+        return time.time() - psutil.Process().create_time()
+
+
+def _our_cores(times: Sequence[Any]) -> Sequence[Any]:
+    """Those of all cores' times that are of cores that this process may run on, as far as the system tells."""
+    ours = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
+    if not ours or max(ours) >= len(times):  # some cores are offline: which line is whose is not told
+        return times
+    return [times[core] for core in sorted(ours)]
 
 
 def _fastest_clock() -> float | None:
@@ -130,9 +153,15 @@ def _reasons(gpu: nvml.Gpu) -> list[str]:
 
 def _others(gpu: nvml.Gpu) -> int:
     """Other processes that compute on the GPU. In a container their ids may be those of another name space: then one
-    of them is this process, which has a context whenever it is looked at."""
+    of them is this process, if it has something there."""
     pids = [process.pid for process in gpu.ask("DeviceGetComputeRunningProcesses")]
-    return len(pids) - 1 if pids else 0
+    return max(0, len(pids) - (os.getpid() in pids or _computes()))
+
+
+def _computes() -> bool:
+    """Whether this process has memory on the GPU, and so is among those that compute there."""
+    torch = sys.modules.get("torch")
+    return torch is not None and torch.cuda.memory_reserved() > 0
 
 
 def _violation(gpu: nvml.Gpu, policy: int) -> float:
@@ -143,7 +172,7 @@ def _violation(gpu: nvml.Gpu, policy: int) -> float:
 
 
 def between(before: Look, after: Look) -> dict[str, Any]:
-    """What happened between two looks, as JSON: shares of all cores' time, both values of what is no counter.
+    """What happened between two looks, as JSON: shares of the cores' time, both values of what is no counter.
 
     Counters of the CPU advance in steps of 10 ms, so a share of a short time is coarse; never below 0.
     """
@@ -152,7 +181,7 @@ def between(before: Look, after: Look) -> dict[str, Any]:
     seen: dict[str, Any] = {"seconds": round(seconds, 3), "cores": after.cores}
     if core_seconds > 0:
         others = (after.busy - before.busy) - (after.own - before.own)
-        seen["foreign_cpu"] = round(max(0.0, others / core_seconds), 4)
+        seen["foreign_cpu"] = round(max(0.0, others / core_seconds), 6)
         if before.stolen is not None and after.stolen is not None:
             seen["steal"] = round(max(0.0, (after.stolen - before.stolen) / core_seconds), 4)
     for name in ("load", "clock"):
@@ -191,10 +220,16 @@ def reasons(seen: Mapping[str, Any]) -> list[str]:
     return _contended(seen) + _throttled(seen)
 
 
+def foreign_bar(cores: int) -> float:
+    """The share of so many cores' time from which what other processes use is contention."""
+    return min(FOREIGN_CPU, FOREIGN_CORES / max(1, cores))
+
+
 def _contended(seen: Mapping[str, Any]) -> list[str]:
     found = []
-    if (others := seen.get("foreign_cpu", 0.0)) >= FOREIGN_CPU:
-        found.append(f"other processes used {others:.0%} of the cores' time")
+    cores = seen.get("cores", 1)
+    if (others := seen.get("foreign_cpu", 0.0)) >= foreign_bar(cores):
+        found.append(f"other processes used {others:.1%} of the time of {cores} core{'s' * (cores != 1)}")
     if (steal := seen.get("steal", 0.0)) >= STEAL:
         found.append(f"the hypervisor kept {steal:.1%} of the cores' time back")
     if others_on_gpu := seen.get("gpu", {}).get("others", 0):

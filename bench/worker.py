@@ -8,17 +8,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import gc
 import os
 import random
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
 import torch
 
 from phnn import plugins
@@ -106,12 +105,14 @@ def _line(error: BaseException) -> str:
 
 
 def _timing(request: Request) -> list[Result]:
-    start = _age()
+    start = watch.age()
     device = devices.find(request.device)
     built: dict[str, Subject] = {}
     calls: dict[str, Call] = {}
     results: dict[str, Result] = {}
-    for case in request.case_list():
+    cases = request.case_list()
+    # where memory comes to lie depends on what was built before: an order drawn anew, or all processes share its bias
+    for case in random.Random(f"build {request.repetition}").sample(cases, len(cases)):
 
         def make(case: Case = case) -> Result:
             crumb.drop(case.id, "build")
@@ -128,8 +129,9 @@ def _timing(request: Request) -> list[Result]:
 
         results[case.id] = _guarded(case, make)
     if not built:
-        return list(results.values())
-    ready = _age()
+        return [results[case.id] for case in cases]
+    gc.collect()  # what building left behind
+    ready = watch.age()
     before = watch.look(device.type)
     protocol = request.protocol
     samples = latency.measure(
@@ -139,7 +141,7 @@ def _timing(request: Request) -> list[Result]:
         min_block=protocol.min_block,
         seed=request.repetition,
         device=device,
-        timer=request.case_list()[0].timer,  # cases of a task share it
+        timer=cases[0].timer,  # cases of a task share it
         visit=lambda case_id: crumb.drop(case_id, "time"),
     )
     seen = watch.between(before, watch.look(device.type))
@@ -155,13 +157,15 @@ def _timing(request: Request) -> list[Result]:
             "watch": seen,
             **({"plans": subject.plans} if subject.plans else {}),
         }
-    walltime = latency.walltime(start, ready - start, samples.spent, _age())
+    walltime = latency.walltime(start, ready - start, samples.spent, watch.age())
     for case_id in built:
         results[case_id].details["walltime"] = walltime
     _check_tuned(built, results)
+    if request.repetition == 0:  # once is enough: the others time the same code, by as many threads
+        _check_timed(built, calls, results)
     if "energy" in request.metrics:
         _energy(request, built, results)
-    return list(results.values())
+    return [results[case.id] for case in cases]
 
 
 def _check_tuned(built: Mapping[str, Subject], results: Mapping[str, Result]) -> None:
@@ -172,28 +176,61 @@ def _check_tuned(built: Mapping[str, Subject], results: Mapping[str, Result]) ->
             _step(result, {"numeric_error"}, functools.partial(_numerics, result, subject))
 
 
+def _check_timed(built: Mapping[str, Subject], calls: Mapping[str, Call], results: Mapping[str, Result]) -> None:
+    """Whether what was timed computes what was checked: static tasks run on one thread, and replay no graph.
+
+    Both may be off by the tolerance. What keeps one from being compared withholds no time: a static task checks it.
+    """
+    for case_id, subject in built.items():
+        crumb.drop(case_id, "check")
+        result, case = results[case_id], subject.case
+        try:
+            found = numerics.departure(subject, calls[case_id])
+        except Exception as error:
+            if _is_lasting(error):
+                raise
+            result.details["departure"] = {"unknown": _failure(error).reason}
+            continue
+        if found is None:
+            continue
+        allowed = 2 * tolerance(execution.rounded_to(case), case.kind, "output", _path_of(subject))
+        result.details["departure"] = {"error": found, "tolerance": allowed}
+        if not found <= allowed and result.status == "ok":
+            result.status = "wrong"
+            result.reason = (
+                f"as it is timed, its output departs by {found:.2e} from that of the same module on one thread, "
+                f"at most {allowed:.1e} is right"
+            )
+
+
+def _path_of(subject: Subject) -> str:
+    """The path by whose tolerance a subject is judged."""
+    return "bilinear" if "bilinear" in subject.path_built else "dense"
+
+
 def _energy(request: Request, built: Mapping[str, Subject], results: Mapping[str, Result]) -> None:
-    """Joules of a call of each subject, in an order drawn anew by each process, or why there are none."""
+    """Joules of a call of each subject, in an order drawn anew by each process; what fails costs no time measured."""
+    order = random.Random(request.repetition).sample(list(built), len(built))
+    for place, case_id in enumerate(order):
+        crumb.drop(case_id, "energy")
+        take = functools.partial(_energy_of, results[case_id], built[case_id], request.device)
+        try:
+            _step(results[case_id], {"energy"}, take)
+        except Exception as error:  # noqa: BLE001 - lasting: of this process no more is to be had
+            failure = _failure(error)
+            for left in order[place:]:
+                results[left].failed["energy"] = failure
+            return
+
+
+def _energy_of(result: Result, subject: Subject, device: str) -> None:
     try:
-        counter = energy.counter_of(request.device)
-        for case_id in random.Random(request.repetition).sample(list(built), len(built)):
-            crumb.drop(case_id, "energy")
-            found = energy.per_call(built[case_id].call, counter, sync=energy.sync_of(request.device))
-            results[case_id].values["energy"] = found.joules
-            results[case_id].details["energy_window"] = {
-                "calls": found.calls,
-                "seconds": found.seconds,
-                "ticks": found.ticks,
-            }
+        found = energy.per_call(subject.call, energy.counter_of(device), sync=energy.sync_of(device))
     except AbsentError as absent:
-        for case_id in built:
-            results[case_id].values.pop("energy", None)
-            results[case_id].unsupported["energy"] = str(absent)
-
-
-def _age() -> float:
-    """Seconds since this process was started."""
-    return time.time() - psutil.Process().create_time()
+        result.unsupported["energy"] = str(absent)
+        return
+    result.values["energy"] = found.joules
+    result.details["energy_window"] = {"calls": found.calls, "seconds": found.seconds, "ticks": found.ticks}
 
 
 # ---------------------------------------------------------------------------------------------------- static
@@ -208,6 +245,9 @@ def _static_case(case: Case, request: Request) -> Result:
     """Each metric by itself: one that fails costs no other, and no time but that of an answer left unchecked."""
     controlled, wanted = request.controlled_by(case), set(request.metrics)
     result = Result(case_id=case.id, details={"threads": torch.get_num_threads()})
+    if "rss_bytes" in wanted:  # before torch is first called: the process for it is forked from this one
+        crumb.drop(case.id, "memory")
+        _step(result, {"rss_bytes"}, functools.partial(_rss, result, case, request.device, controlled))
     if "peak_bytes" in wanted:  # first, so that nothing measured before it is live or cached
         crumb.drop(case.id, "memory")
         make = functools.partial(build, case, request.device, controlled)
@@ -252,6 +292,13 @@ def _step(result: Result, metrics: set[str], measure: Callable[[], None]) -> Non
             result.unsupported |= dict.fromkeys(metrics, failure.reason)
         else:
             result.failed |= dict.fromkeys(metrics, failure)
+
+
+def _rss(result: Result, case: Case, device: str, controlled: Case | None) -> None:
+    try:
+        result.values["rss_bytes"] = memory.rss_bytes(functools.partial(build, case, device, controlled))
+    except memory.UnreadableError as reason:
+        result.unsupported["rss_bytes"] = str(reason)
 
 
 def _largest_batch(result: Result, case: Case, device: str, controlled: Case | None) -> None:
@@ -332,7 +379,7 @@ def _numerics(result: Result, subject: Subject) -> None:
     # the masks of a dropout must be those of the reference; how fast they are drawn is not asked here
     with execution.same_draws() if case.compile != "none" else contextlib.nullcontext():
         errors = numerics.errors(subject)
-    path = "bilinear" if "bilinear" in subject.path_built else "dense"
+    path = _path_of(subject)
     depth = numerics.depth(subject.module)
     allowed = {of: tolerance(execution.rounded_to(case), case.kind, of, path, depth) for of in errors}
     result.values["numeric_error"] = errors.get("gradient", errors["output"])

@@ -37,7 +37,7 @@ def findings(seen: Sequence[Seen]) -> list[Finding]:
         name="other processes: share of the cores' time",
         unit="share",
         figure=_mean(slices, "foreign_cpu"),
-        bar=watch.FOREIGN_CPU,
+        bar=watch.foreign_bar(whole.get("cores", 1)),
         remark=load,
         remedy="stop what else runs, or use a machine of its own",
     )

@@ -6,10 +6,12 @@ may say that it can't tell.
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 from scipy import stats
@@ -97,9 +99,17 @@ def share_finding(
     name: str, bar: float, comparisons: Sequence[Comparison], holds: Callable[[Comparison], bool], remark: str = ""
 ) -> Finding:
     """In which share of the comparisons something holds that should not."""
-    count = sum(map(holds, comparisons))
-    said = f"{count} of {len(comparisons)}"
-    return Finding(name, "share", share(count, len(comparisons)), bar, f"{said}; {remark}" if remark else said)
+    count, total = sum(map(holds, comparisons)), len(comparisons)
+    said = [f"{count} of {total}", *([remark] if remark else [])]
+    if total < (needed := enough_for(bar)):
+        said.append(f"{total} are too few to meet this bar, which takes {needed} pairs or more")
+    return Finding(name, "share", share(count, total), bar, "; ".join(said))
+
+
+@cache
+def enough_for(bar: float) -> int:
+    """The fewest trials of which none at all shows a share below ``bar``: 72 for 5 %, 183 for 2 %."""
+    return next(total for total in itertools.count(1) if share(0, total).hi <= bar)
 
 
 def _spread_of(comparisons: Sequence[Comparison]) -> str:

@@ -85,10 +85,18 @@ def sampler(protocol: Protocol, device: str, seed: int) -> Sampler:
     return measure
 
 
-def timed(first: Call, second: Call, sample: Sampler, clock: Clock = time.perf_counter) -> Timed:
-    """What one process finds of two callables."""
+def built(pair: Pair, make: Callable[[Kernel], Call], rng: random.Random) -> dict[str, Call]:
+    """Both callables of a pair, built in an order that is drawn, and in that order."""
+    callables = {}
+    for name, times in rng.sample(list(zip(("first", "second"), pair.calls, strict=True)), 2):
+        callables[name] = repeated(make(pair.kernel), times)
+    return callables
+
+
+def timed(callables: Mapping[str, Call], sample: Sampler, clock: Clock = time.perf_counter) -> Timed:
+    """What one process finds of two callables, ``first`` and ``second``; they are warmed up in their order."""
     start = clock()
-    samples = sample({"first": first, "second": second})
+    samples = sample(callables)
     ratios = [r.seconds["second"] / r.seconds["first"] for r in samples.rounds]
     return Timed(
         ratio=statistics.median(ratios),
@@ -104,15 +112,19 @@ def time_pairs(
     make: Callable[[Kernel], Call],
     sample: Sampler,
     limit: float | None,
+    seed: int = 0,
     clock: Clock = time.perf_counter,
 ) -> list[Timed]:
-    """Every pair in turn, built, timed and let go of, until ``limit`` seconds are over."""
+    """Every pair in turn, built, timed and let go of, until ``limit`` seconds are over.
+
+    seed draws which of the two is built first.
+    """
+    rng = random.Random(seed)
     start, found = clock(), []
     for pair in pairs:
         if limit is not None and clock() - start > limit:
             break
-        first, second = (repeated(make(pair.kernel), times) for times in pair.calls)
-        found.append(timed(first, second, sample, clock))
+        found.append(timed(built(pair, make, rng), sample, clock))
     return found
 
 

@@ -25,7 +25,7 @@ def answer(order: Order) -> Answer:
     sample = work.sampler(order.protocol, order.device, order.repetition)
 
     def time_them(pairs: list[Pair]) -> list[Timed]:
-        return work.time_pairs(pairs, make, sample, order.limit)
+        return work.time_pairs(pairs, make, sample, order.limit, order.repetition)
 
     found = Answer(
         kernels=_kernels(order, make, sync),

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import math
 import random
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 
 from phnn import timing
 
 from ..devices import Device
 
 MIN_ROUNDS = 8
+_TAIL = 0.025  # on either side of a 95 % interval
 LOOK = 1.05  # the rounds are looked at again when there are so many times as many: looking takes time too
 
 
@@ -42,13 +46,32 @@ def stop_rule(
 def half_width(values: Sequence[float]) -> float:
     """Relative half-width of the 95 % interval of a median, from order statistics (no distribution assumed).
 
-    Source: Hahn and Meeker, *Statistical Intervals*, 1991: ranks n/2 -+ 0.98 sqrt(n).
+    Of fewer than six values it is that of all of them, which covers less.
     """
     ordered = sorted(values)
-    count = len(ordered)
-    reach = math.ceil(0.98 * math.sqrt(count))
-    low, high = max(0, count // 2 - reach), min(count - 1, (count - 1) // 2 + reach)
-    return (ordered[high] - ordered[low]) / (2 * statistics.median(ordered))
+    low = left_out(len(ordered))
+    return (ordered[-1 - low] - ordered[low]) / (2 * statistics.median(ordered))
+
+
+@cache
+def left_out(count: int) -> int:
+    """How many of ``count`` values lie on either side of the 95 % interval of their median.
+
+    The most, k, with P(X < k) <= 0.025 for X binomial (count, 1/2): the interval from the k-th value to the k-th from
+    the end covers at least 95 %, k - 1 are left out. Summed from the middle, in about sqrt(count) steps.
+    Source: Hahn and Meeker, *Statistical Intervals*, 1991, section 5.2.
+    """
+    last = (count - 1) // 2  # the largest number below count / 2
+    share = math.exp(
+        math.lgamma(count + 1) - math.lgamma(last + 1) - math.lgamma(count - last + 1) - count * math.log(2)
+    )
+    middle = 0.0 if count % 2 else share * (count - last) / (last + 1)
+    at_most = (1 - middle) / 2  # P(X <= last)
+    while last > 0 and at_most > _TAIL:
+        at_most -= share
+        share *= last / (count - last + 1)
+        last -= 1
+    return max(0, last)
 
 
 def prepared(call: timing.Call, timer: str, device: Device) -> timing.Call:
@@ -70,7 +93,7 @@ def measure(
 ) -> timing.Samples:
     """Interleaved rounds of all ``calls``, as ``prepared`` made them, raw. seed draws the order of the rounds.
 
-    visit is told whose turn it is.
+    visit is told whose turn it is. Python's cyclic garbage is collected between visits, never within a block.
 
     host_warm, host_cold: the host's clock around calls whose device has finished; device_warm, device_cold, graph:
     the device's events around them. Cold ones time single calls, the caches swept before each. The warm-up waits for
@@ -81,20 +104,40 @@ def measure(
         device.chill()
         device.sync()
 
+    def arrive(name: str) -> None:
+        gc.collect(0)
+        if visit:
+            visit(name)
+
     # before events the sweep is only queued: while the device sweeps, the host launches the call
     chills: dict[str, Callable[[], None]] = {"host_cold": chill_and_wait, "device_cold": device.chill}
-    return timing.sample(
-        calls,
-        stop_rule(list(calls), precision, budget, clock),
-        min_block=min_block,
-        settle=budget / max(1, len(calls)),
-        watch=timing.host_watch(clock, device.sync) if timer.startswith("host") else device.watch,
-        chill=chills.get(timer),
-        clock=clock,
-        sync=device.sync,
-        rng=random.Random(seed),
-        visit=visit,
-    )
+    with _no_collector():
+        return timing.sample(
+            calls,
+            stop_rule(list(calls), precision, budget, clock),
+            min_block=min_block,
+            settle=budget / max(1, len(calls)),
+            watch=timing.host_watch(clock, device.sync) if timer.startswith("host") else device.watch,
+            chill=chills.get(timer),
+            clock=clock,
+            sync=device.sync,
+            rng=random.Random(seed),
+            visit=arrive,
+        )
+
+
+@contextlib.contextmanager
+def _no_collector() -> Iterator[None]:
+    """Without Python's collector of cyclic garbage, and with what lives now out of its sight."""
+    ran = gc.isenabled()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        if ran:
+            gc.enable()
 
 
 def walltime(start: float, build: float, spent: timing.Spent, total: float) -> dict[str, float]:
@@ -113,6 +156,11 @@ def walltime(start: float, build: float, spent: timing.Spent, total: float) -> d
     return {**known, "overhead": total - sum(known.values())}
 
 
-def overhead_share(walltime: Mapping[str, float]) -> float:
-    """The share of a timing task outside measured calls; start, build and all warm-up, that of visits too, apart."""
-    return walltime["overhead"] / (walltime["overhead"] + walltime["measured"])
+def overhead_share(walltime: Mapping[str, float], *apart: str) -> float:
+    """The share of a timing task outside measured calls; start, build and all warm-up, that of visits too, apart.
+
+    apart: what is left out instead of those four.
+    """
+    left_out = apart or ("start", "build", "warmup", "discarded")
+    counted = sum(seconds for name, seconds in walltime.items() if name not in left_out)
+    return (counted - walltime["measured"]) / counted

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..subject import Subject, phase_call
+from ..execution import runner
+from ..subject import Subject, first, phase_call
 
 
 def errors(subject: Subject) -> dict[str, float]:
@@ -24,6 +26,31 @@ def errors(subject: Subject) -> dict[str, float]:
     if subject.case.phase != "infer":
         found["gradient"] = _relative(list(zip(_gradients(subject), _gradients(exact), strict=True)))
     return found
+
+
+def departure(subject: Subject, call: Callable[[], Any]) -> float | None:
+    """||y - y1|| / ||y1||: y is what ``call`` computes, y1 what the module computes as it is, on one thread.
+
+    As it is: uncompiled, launched op by op, from parameters as they are before the call; its weights are built anew.
+    None where random numbers are drawn: a compiler, a graph or another number of threads may draw others.
+    """
+    case, inputs = subject.case, subject.inputs
+    run = runner(replace(case, compile="none"), copy.deepcopy(subject.module), inputs[0].device.type)
+    threads, before = torch.get_num_threads(), _generators(inputs[0])
+    torch.set_num_threads(1)
+    try:
+        with torch.inference_mode(case.phase in ("infer", "none")):
+            alone = first(run(*inputs)).detach().double()
+    finally:
+        torch.set_num_threads(threads)
+    if not all(map(torch.equal, before, _generators(inputs[0]))):
+        return None
+    return _relative([(first(call()).detach(), alone)])
+
+
+def _generators(like: Tensor) -> list[Tensor]:
+    """The states of the generators that a call may draw from."""
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(like.device)] if like.is_cuda else [])]
 
 
 def numeric_error(subject: Subject) -> float:

@@ -1,15 +1,18 @@
 """How much arithmetic a call has for each byte that it must move: the two numbers that a roof is drawn for.
 
     FLOP   infer: 2 macs, and 2 macs_weight_build on the path kron, which builds its weights in every call
-           forward_backward, train_step: 3 x 2 (macs + macs_weight_build): each product has two gradients, as large
+           forward_backward, train_step: 3 x 2 (macs + macs_weight_build): each product has two gradients, as large;
+           but for those that nobody asks for: of the input of a net's first layer, of a fixed rule
     bytes  infer: every layer that multiplies reads its input and its weights, as its path applies them, and writes
            its output, each once
-           forward_backward: 3 times that (the gradient of the input, that of the weights)
+           forward_backward: 3 times that (the gradient of the input, that of the weights), of a first layer twice
            train_step: 5 times the parameters more (SGD with momentum reads three tensors and writes two)
 
 Both come from the cost model and from shapes, in the dtypes of the tensors. Bytes are the least that a call can do
 with: norms, activations and sums between layers count as fused into them, the intermediate tensors of a path as kept
-in cache. So a roof stands too high rather than too low, and the share of it that is reached is a lower bound.
+in cache. Where it is not told apart what has no gradient (the products of a recurrent first layer with its own state
+have one), the fewer FLOP are taken. So a roof stands too high rather than too low, and the share of it that is
+reached is a lower bound.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from phnn.cost import Cost
 
@@ -43,33 +47,87 @@ class Traffic:
         return self.flop / self.bytes if self.flop and self.bytes else None
 
 
+@dataclass(frozen=True)
+class _Part:
+    """What one layer adds. bytes: of its forward call; passes_on: whether its input has a gradient; spared:
+    multiply-adds of gradients that nobody asks for."""
+
+    bytes: int
+    passes_on: bool
+    spared: int
+
+
 def traffic(subject: Subject, cost: Cost) -> Traffic:
     """What one call of the subject's phase takes, given the cost of its forward pass."""
-    case, moved = subject.case, forward_bytes(subject)
-    if case.phase in ("infer", "none"):
-        return Traffic(2 * (cost.macs + (cost.macs_weight_build if case.path == "kron" else 0)), moved)
-    moved *= _BACKWARD
+    case, parts = subject.case, _parts(subject)
+    if _infers(case):
+        built = cost.macs_weight_build if case.path == "kron" else 0
+        return Traffic(2 * (cost.macs + built), sum(part.bytes for part in parts))
+    moved = sum(part.bytes * (_BACKWARD if part.passes_on else _BACKWARD - 1) for part in parts)
     if case.phase == "train_step":
         moved += _OPTIMIZER * sum(p.numel() * p.element_size() for p in subject.module.parameters())
-    return Traffic(2 * _BACKWARD * (cost.macs + cost.macs_weight_build), moved)
+    macs = _BACKWARD * (cost.macs + cost.macs_weight_build) - sum(part.spared for part in parts)
+    return Traffic(2 * macs, moved)
 
 
-def forward_bytes(subject: Subject) -> int:
-    """Bytes of inputs, weights and outputs of all layers that multiply, in one forward call, each layer's once."""
-    total = 0
+def _parts(subject: Subject) -> list[_Part]:
+    """All layers that multiply, as one forward call meets them; a layer that is called twice is met twice."""
+    found: list[_Part] = []
+    counters: dict[nn.Module, FlopCounterMode] = {}
 
-    def count(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        nonlocal total
-        total += _bytes(inputs) + _bytes(output) + _weight_bytes(layer, inputs, output)
+    def begin(layer: nn.Module, inputs: tuple[Any, ...]) -> None:
+        if not _infers(subject.case) and not hasattr(layer, "cost"):
+            counters[layer] = FlopCounterMode(display=False)
+            counters[layer].__enter__()
 
-    handles = [layer.register_forward_hook(count) for layer in multiplying(subject.module)]
+    def end(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        if layer in counters:
+            counters[layer].__exit__(None, None, None)
+        moved = _bytes(inputs) + _bytes(output) + _weight_bytes(layer, inputs, output)
+        passes_on = any(tensor.requires_grad for tensor in _flat(inputs))
+        spared = 0 if _infers(subject.case) else _spared(layer, inputs, output, passes_on, counters.pop(layer, None))
+        found.append(_Part(moved, passes_on, spared))
+
+    handles = []
+    for layer in multiplying(subject.module):
+        handles += [layer.register_forward_pre_hook(begin), layer.register_forward_hook(end)]
     try:
         with torch.set_grad_enabled(not _infers(subject.case)):
             subject.module(*subject.inputs)
     finally:
         for handle in handles:
             handle.remove()
-    return total
+        for counter in counters.values():  # of a layer that raised
+            counter.__exit__(None, None, None)
+    return found
+
+
+def _spared(
+    layer: nn.Module, inputs: tuple[Any, ...], output: Any, passes_on: bool, counter: FlopCounterMode | None
+) -> int:
+    """Multiply-adds of a layer's gradients that nobody asks for: of its input, of a rule that is not learned."""
+    if counter is not None:
+        if isinstance(layer, nn.RNNBase):  # fused: the counter sees none of its products
+            (data, *_) = _flat(inputs)
+            weights = sum(p.numel() for p in layer.parameters() if p.dim() > 1)
+            return 0 if passes_on else weights * (data.numel() // layer.input_size)
+        return 0 if passes_on else counter.get_total_flops() // 2
+    cost: Cost = layer.cost(inputs[0], output)  # type: ignore[operator]
+    spared = 0 if passes_on else cost.macs
+    if not getattr(getattr(layer, "algebra", None), "learned", True):
+        spared += cost.macs_weight_build + _mixing(layer, cost)
+    return spared
+
+
+def _mixing(layer: nn.Module, cost: Cost) -> int:
+    """What a layer's path multiplies by the rule besides building weights: its inputs and outputs."""
+    path = getattr(layer, "path_built", None)
+    if path == "factored":
+        return cost.macs - cost.macs_dense
+    if path != "bilinear":
+        return 0
+    whole: int = layer.n * layer.F.numel()  # type: ignore[operator, union-attr, assignment]
+    return cost.macs - cost.macs_dense * cost.weights // whole
 
 
 def multiplying(module: nn.Module) -> list[nn.Module]:

@@ -79,7 +79,7 @@ class Simulated:
         timed = []
         for pair in pairs:
             first, second = (self.callable_of(pair, pair.calls[i], i == 1) for i in range(2))
-            timed.append(work.timed(first, second, sample, self.clock))
+            timed.append(work.timed({"first": first, "second": second}, sample, self.clock))
         peers = {"other": [math.exp(self.rng.gauss(0, 0.01)) for _ in order.peers]} if order.peers else {}
         return messages.Answer(pairs=timed, peers=peers, absent={"third": "it is not here"}, **found)
 
@@ -243,6 +243,17 @@ def test_the_interval_of_a_share_is_that_of_clopper_and_pearson(count, total):
     assert found.value == count / total
 
 
+@pytest.mark.parametrize(("bar", "enough"), [(0.05, 72), (0.02, 183)])
+def test_a_bar_that_so_few_pairs_cannot_meet_says_how_many_it_takes(bar, enough):
+    pairs = [comparison(STEADY)] * enough
+    few, many = (
+        judge.share_finding("f", bar, pairs[:count], lambda c: c.wrong, "so") for count in (enough - 1, enough)
+    )
+    assert (few.state, many.state) == ("can't tell", "met")
+    assert f"; so; {enough - 1} are too few to meet this bar, which takes {enough} pairs or more" in few.remark
+    assert many.remark == f"0 of {enough}; so"
+
+
 def test_a_share_of_nothing_is_refused():
     with pytest.raises(ValueError, match="at least one trial"):
         judge.share(0, 0)
@@ -358,9 +369,35 @@ def test_a_time_limit_ends_the_pairs_between_two_of_them():
         return lambda: simulated.spend(1e-3)
 
     for limit, count in ((None, 20), (0.1, 5)):
-        found = work.time_pairs([pair] * 20, make, sample, limit, simulated.clock)
+        found = work.time_pairs([pair] * 20, make, sample, limit, clock=simulated.clock)
         assert len(found) == count, limit
     assert sum(t.wall for t in found) == pytest.approx(0.11, rel=0.3)
+
+
+def test_which_of_two_is_built_first_is_drawn_anew_by_every_process_and_for_every_pair():
+    """Where memory comes to lie depends on what was built before: a fixed order is a difference in all processes."""
+    pair, orders = Pair(kernel=Kernel(family="copy", size=1), calls=(20, 21)), []
+
+    def sample(calls):
+        orders.append(tuple(calls))
+        return timing.sample(calls, lambda rounds: "enough" if rounds else None, min_block=0.0)
+
+    for seed in (1, 2):
+        orders.append(f"process {seed}")
+        work.time_pairs([pair] * 20, lambda kernel: lambda: None, sample, None, seed)
+    first, second = orders[1:21], orders[22:]
+    assert set(first) == set(second) == {("first", "second"), ("second", "first")}
+    assert first != second
+
+
+def test_a_callable_does_the_calls_of_its_name_whichever_is_built_first():
+    pair, count = Pair(kernel=Kernel(family="copy", size=1), calls=(2, 3)), itertools.count()
+    for seed in range(4):
+        made = work.built(pair, lambda kernel: lambda: next(count), random.Random(seed))
+        for name, calls in (("first", 2), ("second", 3)):
+            before = next(count)
+            made[name]()
+            assert next(count) - before == calls + 1
 
 
 def test_a_random_order_gives_the_findings_back_in_their_own():

@@ -14,6 +14,12 @@ def test_a_machine_is_idle_when_others_and_its_host_leave_it_alone(foreign, stea
     assert [f.state for f in idle.findings([*seen, {"steal": steal}])] == states
 
 
+@pytest.mark.parametrize(("cores", "state"), [(2, "met"), (64, "missed")])
+def test_the_bar_is_that_of_a_mark(cores, state):
+    seen = [{"foreign_cpu": 0.02 * factor, "cores": cores} for factor in (0.99, 1.0, 1.01, 1.0)]
+    assert idle.findings(seen)[0].state == state
+
+
 def test_a_system_that_counts_no_steal_has_no_finding_about_it():
     assert len(idle.findings([{"foreign_cpu": 0.0}, {"foreign_cpu": 0.0}, {"load": [1.0, 1.5]}])) == 1
 

@@ -170,3 +170,46 @@ def test_a_worker_keeps_joules_and_their_window(monkeypatch):
     found = measured(monkeypatch, lambda device: machine.joules, machine.call)
     assert found.values["energy"] == pytest.approx(0.1, rel=0.02)
     assert found.details["energy_window"]["ticks"] >= energy.TICKS
+
+
+def energies(monkeypatch, **calls):
+    """The results of a task that has timed all of ``calls``; a clock and a counter that calls move."""
+    machine = Machine()
+    real = energy.per_call
+    monkeypatch.setattr(energy, "per_call", lambda *a, **k: real(*a, **{**k, "clock": machine.clock}))
+    monkeypatch.setattr(worker.energy, "counter_of", lambda device: machine.joules)
+    results = {name: worker.Result(case_id=name, seconds=[1.0]) for name in calls}
+    built = {name: SimpleNamespace(call=call or machine.call) for name, call in calls.items()}
+    worker._energy(SimpleNamespace(device="cpu", repetition=0), built, results)
+    return results
+
+
+def failing(error):
+    def call():
+        raise error
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(RuntimeError("out of luck"), "RuntimeError: out of luck"), (OSError("energy_uj"), "OSError: energy_uj")],
+)
+def test_a_case_whose_energy_fails_costs_no_other_and_no_time(monkeypatch, error, said):
+    found = energies(monkeypatch, a=None, b=failing(error), c=None)
+    assert [name for name, result in found.items() if "energy" in result.values] == ["a", "c"]
+    assert (found["b"].failed["energy"].reason, found["b"].status, found["b"].seconds) == (said, "ok", [1.0])
+
+
+def test_a_counter_that_stands_still_for_one_case_leaves_the_others_theirs(monkeypatch):
+    found = energies(monkeypatch, a=None, b=failing(AbsentError("it did not move")), c=None)
+    assert [name for name, result in found.items() if "energy" in result.values] == ["a", "c"]
+    assert [result.unsupported for result in found.values()] == [{}, {"energy": "it did not move"}, {}]
+
+
+def test_what_ends_all_work_on_a_device_leaves_what_was_timed(monkeypatch):
+    found = energies(monkeypatch, **dict.fromkeys("abcd", failing(RuntimeError("CUDA error: an illegal address"))))
+    assert [result.seconds for result in found.values()] == [[1.0]] * 4
+    assert {result.failed["energy"].reason for result in found.values()} == {
+        "RuntimeError: CUDA error: an illegal address"
+    }

@@ -1,9 +1,12 @@
 """Every timer on a device that is a clock and a log, and one request of each through the worker: no real time."""
 
+import gc
+import weakref
+
 import pytest
 from fake_gpu import FakeGpu
 
-from bench import devices, worker
+from bench import caches, devices, worker
 from bench.devices import Cpu, Cuda
 from bench.measure import latency
 from bench.protocol import Request
@@ -116,20 +119,67 @@ def test_wall_time_is_split_without_a_rest():
     parts = latency.walltime(3.0, 4.0, spent, total=20.0)
     assert parts == {"start": 3.0, "build": 4.0, "warmup": 1.0, "discarded": 2.0, "measured": 8.0, "overhead": 2.0}
     assert latency.overhead_share(parts) == pytest.approx(0.2)
+    assert latency.overhead_share(parts, "start", "build", "warmup") == pytest.approx(4 / 12), (
+        "first calls of visits in"
+    )
+
+
+def test_garbage_is_collected_between_visits_and_never_while_something_is_timed():
+    """A call that leaves cycles behind: none is collected within a block, and none is left when the rounds are over."""
+    gpu, alive, seen = FakeGpu(), weakref.WeakSet(), []
+
+    class Cycle:
+        def __init__(self):
+            self.itself = self
+
+    def litter():
+        for _ in range(2000):  # twice what the collector runs after
+            alive.add(Cycle())
+        seen.append((gc.isenabled(), len(alive)))
+        gpu.host += 1e-3
+
+    samples = timed(gpu, "host_warm", {"a": litter, "b": gpu.kernel("b", 2e-3)})
+    assert not any(enabled for enabled, _ in seen)
+    assert {count for _, count in seen[-2 * len(samples.rounds) :]} == {2000, 4000}, (
+        "the discarded call, the timed one"
+    )
+    assert gc.isenabled()
+    assert gc.get_freeze_count() == 0
 
 
 # ------------------------------------------------------------------------------------------------- real devices
 
 
-def test_a_cpu_sweeps_more_than_its_last_level_cache(tmp_path):
-    for index, size in enumerate(["48K", "1024K", "32768K"]):
-        (tmp_path / f"index{index}").mkdir()
-        (tmp_path / f"index{index}" / "size").write_text(f"{size}\n")
-    assert devices.last_level_cache(tmp_path) == 32 << 20
-    assert devices.last_level_cache(tmp_path / "none") is None
-    cpu = Cpu()
+def cores(root, *last_levels):
+    """A /sys of cores that share each of the last-level caches, two and two; a size that the system does not tell is
+    an empty file."""
+    for core in range(2 * len(last_levels)):
+        shared = f"{core // 2 * 2}-{core // 2 * 2 + 1}"
+        for index, (level, size, sharers) in enumerate([(1, "48K", core), (3, last_levels[core // 2], shared)]):
+            folder = root / f"cpu{core}" / "cache" / f"index{index}"
+            folder.mkdir(parents=True)
+            for file, text in (("level", level), ("type", "Unified"), ("size", size), ("shared_cpu_list", sharers)):
+                (folder / file).write_text(f"{text}\n")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("last_levels", "swept"),
+    [(["512K"], 1 << 20), (["512K", "512K"], 2 << 20), (["512K", ""], 1 << 20), ([""], 4 * (48 << 10))],
+    ids=["one", "two", "one without a size", "only the cores' own are told"],
+)
+def test_a_cpu_sweeps_twice_all_its_last_level_caches(tmp_path, last_levels, swept):
+    """Each thread reads its part: with one cache's worth for all of them, each of two would see half of what fills it."""
+    root = cores(tmp_path, *last_levels)
+    cpu = Cpu(lambda: caches.last_level(root))
     cpu.chill()
-    assert cpu._buffer.nbytes >= 2 * (devices.last_level_cache() or 0)
+    assert cpu._buffer.nbytes == swept
+
+
+def test_a_cache_that_the_system_does_not_tell_is_taken_for_a_large_one(tmp_path):
+    cpu = Cpu(lambda: caches.last_level(tmp_path))
+    cpu.chill()
+    assert cpu._buffer.nbytes == 2 * devices._UNKNOWN_CACHE
 
 
 @pytest.mark.parametrize("timer", ["graph", "device_warm", "device_cold"])
@@ -159,11 +209,11 @@ def test_the_worker_times_as_the_cases_say_and_tells_where_its_seconds_went(time
 
     monkeypatch.setattr(worker, "build", build)
     monkeypatch.setattr(worker.devices, "find", lambda name: FakeDevice(gpu, gpu.full))
-    monkeypatch.setattr(worker, "_age", gpu.clock)
+    monkeypatch.setattr(worker.watch, "age", gpu.clock)
     measure = latency.measure
     monkeypatch.setattr(latency, "measure", lambda calls, **how: measure(calls, **how, clock=gpu.clock))
     request = Request(
-        kind="timing", cases=[p.case.factors | {"timer": timer} for p in planned], metrics=["latency"], repetition=0,
+        kind="timing", cases=[p.case.factors | {"timer": timer} for p in planned], metrics=["latency"], repetition=1,
         device="cuda", threads=1, protocol=Protocol(budget=0.5, precision=0.5),
     )  # fmt: skip
     results = worker._timing(request)
@@ -177,3 +227,23 @@ def test_the_worker_times_as_the_cases_say_and_tells_where_its_seconds_went(time
         waited = 5e-4 if timer == "device_cold" else 0.0  # for the sweep in front of the events
         assert spent["measured"] == pytest.approx(4 * 8 * (1e-3 + waited), rel=0.02)
     assert ("sweep" in gpu.log) == timer.endswith("cold")
+
+
+def test_what_is_built_first_is_drawn_anew_by_every_process(planned, monkeypatch):
+    """Where memory comes to lie depends on what was built before: a fixed order is a bias that all processes share."""
+    orders, warmed = [], []
+    real_build, real_measure = worker.build, latency.measure
+    monkeypatch.setattr(worker, "build", lambda case, *args: orders[-1].append(case.id) or real_build(case, *args))
+    monkeypatch.setattr(
+        latency, "measure", lambda calls, **how: warmed.append(list(calls)) or real_measure(calls, **how)
+    )
+    for repetition in range(4):
+        orders.append([])
+        request = Request(
+            kind="timing", cases=[p.case.factors for p in planned], metrics=["latency"], repetition=repetition,
+            device="cpu", threads=1, protocol=Protocol(budget=0.01, precision=0.5),
+        )  # fmt: skip
+        assert [r.case_id for r in worker._timing(request)] == [p.case.id for p in planned]
+    assert len({tuple(order) for order in orders}) > 1
+    assert len({order[0] for order in orders}) > 1, "the baseline, too, is built at any place"
+    assert warmed == orders

@@ -149,6 +149,21 @@ def test_static_tasks_share_an_import_and_nothing_else(planned, tmp_path, worker
     assert len(worker.running) == 1, "one process served them all"
 
 
+@pytest.mark.skipif(not psutil.LINUX, reason="/proc is Linux's")
+def test_the_resident_set_holds_what_a_case_does_and_its_measurement_leaves_nothing_behind(planned, tmp_path, worker):
+    (real,) = (p for p in planned if p.case.algebra == "real")
+
+    def measured(*metrics):
+        asked = request([real], metrics=metrics)
+        asked.cases[0]["shape"] |= {"channels": 2048}
+        return values(run(worker, asked, tmp_path, "-".join(metrics)))
+
+    alone, both = measured("peak_bytes"), measured("peak_bytes", "rss_bytes")
+    assert both["peak_bytes"] == alone["peak_bytes"]
+    # the weight is all but all of the peak; what libraries take and the code that runs first come on top
+    assert 4 * 2048**2 <= both["rss_bytes"] <= alone["peak_bytes"] + 2**28
+
+
 def test_tasks_side_by_side_have_a_forker_each(planned, tmp_path, worker):
     with ThreadPoolExecutor(2) as pool:
         replies = list(pool.map(lambda i: run(worker, request([planned[i % 4]]), tmp_path, f"t{i}").reply, range(8)))

@@ -1,5 +1,8 @@
 """Each metric against a count or a computation done by hand."""
 
+import os
+import signal
+import sys
 from dataclasses import replace
 
 import pytest
@@ -195,6 +198,38 @@ def test_peak_memory_of_inference_is_weights_inputs_and_outputs_to_the_byte():
 def test_peak_memory_repeats_to_the_byte(phase):
     subject = case("conv2d", "quaternion", 4, phase=phase, **CONV)
     assert peak(subject) == peak(subject)
+
+
+@pytest.mark.parametrize(
+    ("changes", "peak"),
+    [
+        ([(1, 5), (2, 7), (3, -7)], 12),
+        ([(1, 5), (2, 7), (2, -7)], 12),  # allocated, then freed, within one step of the clock
+        ([(1, 5), (2, -5), (2, 7)], 7),  # freed, then allocated
+        ([(1, 5), (3, -5), (2, 7)], 12),  # recorded by two threads, one after the other
+        ([(0, 90), (0, -90), (1, 5), (4, 80)], 5),  # before and after the call
+    ],
+)
+def test_the_peak_follows_the_order_in_which_memory_was_taken_and_freed(changes, peak):
+    assert memory.largest_live(changes, 0, 3) == peak
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_a_resident_set_that_cannot_be_measured_says_why(monkeypatch):
+    def broken():
+        raise ValueError("it cannot be built")
+
+    def killed():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.raises(RuntimeError, match="ValueError: it cannot be built"):
+        memory.rss_bytes(broken)
+    with pytest.raises(RuntimeError, match="ended with code -9"):
+        memory.rss_bytes(killed)
+    monkeypatch.setattr(memory, "_status", dict)
+    result = Result(case_id="c")
+    worker._rss(result, case("linear", "real"), "cpu", None)
+    assert "which Linux alone has" in result.unsupported["rss_bytes"]
 
 
 def test_training_takes_more_memory_than_inference():
@@ -409,3 +444,77 @@ def test_a_tuned_case_is_checked_with_the_plans_that_were_timed(monkeypatch):
     (wrong,) = worker._timing(asked)
     assert wrong.status == "wrong"
     assert wrong.seconds
+
+
+def timed_beside(monkeypatch, change, threads=2, repetition=0, **factors):
+    """A timing task in which ``change`` makes another call of each subject's."""
+    real_build = worker.build
+
+    def changed(*args):
+        subject = real_build(*args)
+        subject.call = change(subject.call)
+        return subject
+
+    asked = asked_of(replace(case("linear", "quaternion", 4), **factors), "timing", "latency")
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(worker, "build", changed)
+            (found,) = worker._timing(asked.model_copy(update={"threads": threads, "repetition": repetition}))
+    finally:
+        torch.set_num_threads(before)
+    return found
+
+
+def off_by_threads(call):
+    return lambda: call() * (1.0 if torch.get_num_threads() == 1 else 1.001)
+
+
+@pytest.mark.parametrize("phase", ["infer", "train_step"])
+def test_an_answer_that_is_wrong_only_as_it_is_timed_is_found_wrong(phase, monkeypatch):
+    """A static task checks it on one thread, and finds it right."""
+    right = timed_beside(monkeypatch, lambda call: call, phase=phase)
+    assert right.status == "ok"
+    assert right.details["departure"]["error"] <= right.details["departure"]["tolerance"] == 2 * tolerance("float32")
+    assert timed_beside(monkeypatch, off_by_threads, threads=1, phase=phase).status == "ok"
+    wrong = timed_beside(monkeypatch, off_by_threads, phase=phase)
+    assert wrong.status == "wrong"
+    assert wrong.reason.startswith("as it is timed, its output departs by 1.00e-03")
+    assert wrong.seconds
+    assert timed_beside(monkeypatch, off_by_threads, phase=phase, repetition=1).status == "ok", (
+        "the first tells for all"
+    )
+
+
+def test_a_graph_that_replays_an_old_answer_is_found_wrong(monkeypatch):
+    subject = build(case("linear", "quaternion", 4), "cpu")
+    stale = subject.call().clone()
+    assert numerics.departure(subject, lambda: stale) == pytest.approx(0.0, abs=1e-6)
+    with torch.no_grad():
+        subject.module.F.mul_(1.5)
+    assert numerics.departure(subject, lambda: stale) > 0.1
+    assert numerics.departure(subject, subject.call) <= tolerance("float32")
+
+
+def test_the_step_that_a_call_takes_is_not_in_its_answer():
+    subject = build(case("linear", "ph", 2, phase="train_step"), "cpu")
+    assert numerics.departure(subject, subject.call) <= 2 * tolerance("float32")
+
+
+def test_what_draws_random_numbers_is_not_compared():
+    subject = build(case("dropout", "quaternion", 4, phase="train_step", path="none"), "cpu")
+    threads = torch.get_num_threads()
+    assert numerics.departure(subject, subject.call) is None
+    assert torch.get_num_threads() == threads
+
+
+def test_a_comparison_that_fails_withholds_no_time(monkeypatch):
+    def broken(subject, call):
+        raise RuntimeError("no memory left for it")
+
+    monkeypatch.setattr(numerics, "departure", broken)
+    found = timed_beside(monkeypatch, lambda call: call)
+    assert (found.status, found.details["departure"]) == ("ok", {"unknown": "RuntimeError: no memory left for it"})
+    assert found.seconds
+    assert found.failed == {}

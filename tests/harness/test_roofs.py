@@ -354,6 +354,8 @@ def test_energy_is_a_mean_over_processes_or_a_reason(lines):
     assert (found["value"], found["unit"], found["samples"], found["processes"]) == (pytest.approx(3.0), "J", 2, 2)
     absent = row(planned, make(unsupported={"energy": "no counter"}), "energy")
     assert (absent["status"], absent["reason"], absent["value"]) == ("unsupported", "no counter", None)
+    broken = row(planned, make(failed={"energy": {"status": "error", "reason": "it broke"}}), "energy")
+    assert (broken["status"], broken["reason"], broken["value"]) == ("error", "it broke", None)
 
 
 def test_what_one_process_saw_marks_the_row(lines):

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats as reference
 
 from bench import stats
-from bench.measure.latency import MIN_ROUNDS, half_width, stop_rule
+from bench.measure.latency import MIN_ROUNDS, half_width, left_out, stop_rule
 from phnn.timing import Round
 
 
@@ -52,11 +52,26 @@ def test_equal_pairs_have_no_difference():
     assert (interval.value, interval.lo, interval.hi, p) == (0.0, 0.0, 0.0, 1.0)
 
 
-def test_the_half_width_of_a_median_covers_as_often_as_it_says():
-    rng = np.random.default_rng(2)
-    draws = rng.lognormal(0.0, 0.3, size=(3000, 40))
-    covered = np.mean([abs(np.median(row) - 1) <= half_width(row.tolist()) * np.median(row) * 1.15 for row in draws])
-    assert 0.93 < covered <= 1.0
+@pytest.mark.parametrize("count", range(8, 101))
+def test_the_interval_of_a_median_covers_95_per_cent_and_no_narrower_one_would(count):
+    """Exactly, of any distribution: the median lies beyond the k-th value with the chance of k heads or fewer."""
+
+    def covers(left_out):
+        return 1 - 2 * sum(math.comb(count, heads) for heads in range(left_out + 1)) / 2**count
+
+    low = left_out(count)
+    assert covers(low) >= 0.95 > covers(low + 1)
+    assert half_width(list(range(1, count + 1))) == pytest.approx((count - 1 - 2 * low) / (count + 1))
+
+
+@pytest.mark.parametrize("count", [1000, 4001, 30_000])
+def test_the_interval_of_a_median_is_scipys_however_many_values_there_are(count):
+    assert left_out(count) == reference.binom.ppf(0.025, count, 0.5) - 1
+
+
+@pytest.mark.parametrize("count", range(1, 6))
+def test_of_a_few_values_all_are_in_the_interval_of_their_median(count):
+    assert left_out(count) == 0
 
 
 def stop_after(seconds, precision, budget):

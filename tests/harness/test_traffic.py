@@ -6,7 +6,8 @@ import torch
 import phnn
 from bench.case import Case
 from bench.measure import flops, traffic
-from bench.subject import build
+from bench.subject import Subject, build
+from phnn.cost import Cost
 from phnn.registry import find
 
 BATCH, CHANNELS, OUT = 16, 32, 64
@@ -43,12 +44,56 @@ def test_half_a_word_is_half_the_bytes():
 
 
 def test_backward_is_two_products_more_and_a_step_passes_five_times_over_the_parameters():
-    forward, built = found("quaternion", 4, path="dense")
-    both, _ = found("quaternion", 4, phase="forward_backward", path="dense")
-    step, _ = found("quaternion", 4, phase="train_step", path="dense")
+    forward, built = found("ph", 4, path="dense")
+    both, _ = found("ph", 4, phase="forward_backward", path="dense")
+    step, _ = found("ph", 4, phase="train_step", path="dense")
     assert (both.flop, both.bytes) == (3 * (forward.flop + 2 * 4 * WEIGHTS), 3 * forward.bytes)
     parameters = sum(p.numel() for p in built.module.parameters())
     assert (step.flop, step.bytes) == (both.flop, both.bytes + 5 * 4 * parameters)
+
+
+def test_a_fixed_rule_has_no_gradient():
+    forward, _ = found("quaternion", 4, path="dense")
+    both, _ = found("quaternion", 4, phase="forward_backward", path="dense")
+    assert both.flop == 3 * forward.flop + 2 * 2 * 4 * WEIGHTS
+    assert both.bytes == 3 * forward.bytes
+
+
+@pytest.mark.parametrize(("path", "mixing"), [
+    ("factored", 4 * 4 * BATCH * OUT), ("bilinear", 8 * (BATCH * CHANNELS + BATCH * OUT)),
+])  # fmt: skip
+def test_nor_has_it_where_it_mixes_inputs_and_outputs(path, mixing):
+    """Of the rule's products there is the one with the gradient of what is mixed, and not that of the rule."""
+    both, built = found("quaternion", 4, phase="forward_backward", path=path)
+    cost = flops.costs(built)
+    assert both.flop == 2 * (3 * (cost.macs - mixing) + 2 * (mixing + cost.macs_weight_build))
+
+
+@pytest.mark.parametrize(("algebra", "n"), [("real", 1), ("quaternion", 4), ("ph", 2)])
+@pytest.mark.parametrize(("subject", "shape"), [
+    ("linear", {"batch": 16, "channels": 32}), ("conv2d", {"batch": 2, "channels": 8, "size": 6}),
+    ("resnet8", {"batch": 2, "size": 8, "in_channels": 4}),
+])  # fmt: skip
+def test_a_training_call_is_what_a_counter_sees_of_it(subject, shape, algebra, n):
+    """A net's data have no gradient: its first layer has one product fewer than the others."""
+    asked = {"phase": "train_step", "path": "none" if algebra == "real" else "dense", "subject": subject, **shape}
+    moved, built = found(algebra, n, **asked)
+    assert moved.flop == flops.flops_torch(built)[0]
+
+
+def test_the_first_layer_of_a_net_moves_no_gradient_of_its_input():
+    net, data = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Linear(8, 2)), torch.randn(3, 4)
+    case = Case("resnet8", "model", "real", 1, (), phase="forward_backward", path="none")
+    moved = traffic.traffic(Subject(case, net, (data,), lambda: None), Cost(macs=3 * (32 + 16)))
+    first, second = 4 * (3 * 4 + 32 + 3 * 8), 4 * (3 * 8 + 16 + 3 * 2)
+    assert (moved.flop, moved.bytes) == (2 * 3 * (2 * 32 + 3 * 16), 2 * first + 3 * second)
+
+
+def test_of_a_recurrent_first_layer_the_fewer_flop_are_taken():
+    net, data = torch.nn.LSTM(4, 8), torch.randn(5, 3, 4)
+    case = Case("resnet8", "model", "real", 1, (), phase="forward_backward", path="none")
+    macs = 15 * 32 * (4 + 8)
+    assert traffic.traffic(Subject(case, net, (data,), lambda: None), Cost(macs=macs)).flop == 2 * 2 * macs
 
 
 def test_what_multiplies_nothing_has_no_intensity():

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import statistics
+import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
+import psutil
 from scipy import stats
 from targets import Figure, Target
 
@@ -169,27 +172,19 @@ def spread_against_sequential() -> Figure:
 
 @cache
 def timing_tasks() -> list[dict[str, float]]:
-    """Of timing tasks of the quick sweep: their share of overhead, and what the parent used of a core meanwhile."""
+    """Where the seconds of timing tasks of the quick sweep went."""
     quick = sweep.load(SWEEP)
-    found = []
+    found: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as folder:
         worker, at = Worker(), Path(folder)
         for task in chosen(quick):
             threads = task.cases[0].threads or env.identity(DEVICE)["cores"]
             request = Request.of(task, DEVICE, threads, quick.protocol, None)
-            used, start = time.process_time(), time.perf_counter()
             reply = local.attempt(worker, TaskOrder(task.id, 1, request), at, at, env.env_id(DEVICE)).reply
             assert reply is not None, f"task {task.id} died"
-            wall, used = time.perf_counter() - start, time.process_time() - used
             (first, *_) = [result for result in reply.results if result.status == "ok"]
-            walltime: dict[str, Any] = first.details["walltime"]
-            found.append(
-                {
-                    "overhead": overhead_share(walltime),
-                    "parent": used / wall,
-                }
-            )
-            told(f"{task.id}: {found[-1]}, {walltime}")
+            found.append(first.details["walltime"])
+            told(f"{task.id}: {found[-1]}")
     return found
 
 
@@ -201,15 +196,101 @@ def chosen(quick: sweep.Sweep) -> list[Task]:
     return timing[:: max(1, len(timing) // TASKS)][:TASKS]
 
 
-def share_of(name: str) -> Callable[[], Figure]:
-    """The mean over tasks."""
+def overhead() -> Figure:
+    """The mean over tasks; what is apart from it is in the remark."""
+    shares = [100 * overhead_share(task) for task in timing_tasks()]
+    return figure(mean_interval(shares), f"{len(shares)} tasks, worst {max(shares):.2g} %; {apart(timing_tasks())}")
 
-    def measure() -> Figure:
-        found = mean_interval([100 * entry[name] for entry in timing_tasks()])
-        worst = max(100 * entry[name] for entry in timing_tasks())
-        return figure(found, f"{len(timing_tasks())} tasks, worst {worst:.2g} %")
 
-    return measure
+def apart(tasks: Sequence[Mapping[str, float]]) -> str:
+    """What the target leaves out: the parts of all the tasks' time, and the share with the first calls of visits."""
+    whole = sum(sum(task.values()) for task in tasks)
+    parts = {name: sum(task[name] for task in tasks) / whole for name in tasks[0]}
+    first_calls = statistics.fmean(overhead_share(task, "start", "build", "warmup") for task in tasks)
+    return (
+        f"{first_calls:.1%} with the first calls of visits, which are discarded; of the tasks' whole time "
+        + ", ".join(f"{name} {share:.1%}" for name, share in parts.items())
+    )
+
+
+# --------------------------------------------------------------------------------------------------- the parent
+
+SHOWN = f"""
+schema = 1
+name = "parent"
+title = "What the parent of a sweep uses"
+[protocol]
+processes = {TASKS}
+precision = 1e-5
+budget = 8
+[[cases]]
+subject = "linear"
+metrics = ["latency", "latency_ratio"]
+[cases.axes]
+algebra = ["real", "quaternion", "ph"]
+n = [2, 4]
+channels = 256
+batch = 16
+"""
+LOOK = 0.25  # seconds between two looks at the parent
+Look = tuple[float, float]  # when, and CPU seconds that the parent has used
+
+
+@cache
+def parent_shares() -> list[float]:
+    """What ``bench run`` uses of a core while each of its timing workers lives, the display on a terminal included."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "parent.toml"
+        file.write_text(SHOWN)
+        command = [sys.executable, "-m", "bench", "run", str(file), "--out", str(Path(folder) / "out")]
+        ours, theirs = os.openpty()
+        surroundings = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120", "LINES": "40"}
+        process = subprocess.Popen(
+            command, stdin=theirs, stdout=theirs, stderr=theirs, env=surroundings, start_new_session=True
+        )
+        os.close(theirs)
+        said: list[bytes] = []
+        reader = threading.Thread(target=read_all, args=(ours, said), daemon=True)
+        reader.start()
+        looks = looks_at(psutil.Process(process.pid), lambda: process.poll() is None)
+        reader.join()
+        os.close(ours)
+    assert process.returncode == 0, b"".join(said)[-2000:].decode(errors="replace")
+    assert b"\x1b[" in b"".join(said), "nothing was drawn: the display took this for no terminal"
+    return shares_used(looks)
+
+
+def read_all(file: int, said: list[bytes]) -> None:
+    """Read a terminal until its other end is closed, as an emulator would."""
+    with contextlib.suppress(OSError):  # EIO: nobody writes any more
+        while text := os.read(file, 1 << 16):
+            said.append(text)
+
+
+def looks_at(parent: psutil.Process, lives: Callable[[], bool]) -> dict[int, list[Look]]:
+    """What a parent had used at moments of each timing worker's life."""
+    found: dict[int, list[Look]] = {}
+    while lives():
+        with contextlib.suppress(psutil.Error):  # a process that has just ended
+            workers = [child.pid for child in parent.children() if child.cmdline()[1:3] == ["-m", "bench.worker"]]
+            used = parent.cpu_times()
+            for pid in workers:
+                found.setdefault(pid, []).append((time.perf_counter(), used.user + used.system))
+        time.sleep(LOOK)
+    return found
+
+
+def shares_used(looks: Mapping[int, Sequence[Look]]) -> list[float]:
+    """Of each worker's life, from the first look to the last, the share of a core that the parent used."""
+    ends = [(of[0], of[-1]) for of in looks.values() if len(of) > 1]
+    return [(last[1] - first[1]) / (last[0] - first[0]) for first, last in ends]
+
+
+def parent_use() -> Figure:
+    shares = [100 * share for share in parent_shares()]
+    return figure(
+        mean_interval(shares), f"{len(shares)} timing tasks of bench run on a terminal, worst {max(shares):.2g} %"
+    )
 
 
 TARGETS = [
@@ -220,7 +301,7 @@ TARGETS = [
     Target("5 % more work: the mean estimate's distance", "points", 1.5, mean_estimate),
     Target("spread of a ratio over repeated invocations", "% sd", 1.0, spread),
     Target("that spread / the spread of sequential torch.utils.benchmark", "×", 0.25, spread_against_sequential),
-    Target("a timing task: time outside measured calls", "%", 15.0, share_of("overhead")),
-    Target("a timing task: the parent's use of a core", "%", 2.0, share_of("parent")),
+    Target("a timing task: time outside measured calls", "%", 15.0, overhead),
+    Target("while a worker times: bench run's use of a core", "%", 2.0, parent_use),
     Target("under a load on the other core: wrong verdicts", "of pairs", 0.02, finding(judge.loaded, 0)),
 ]

@@ -58,3 +58,34 @@ def test_timing_tasks_are_taken_from_all_over_the_sweep(targets):
     assert len(found) == measure.TASKS
     assert {task.kind for task in found} == {"timing"}
     assert len({task.cases[0].subject for task in found}) > 1
+
+
+def test_what_the_overhead_leaves_out_is_told_beside_it(targets):
+    measure = importlib.import_module("targets_measure")
+    task = {"start": 2.0, "build": 1.0, "warmup": 1.0, "discarded": 2.0, "measured": 3.0, "overhead": 1.0}
+    said = measure.apart([task, task])
+    assert "50.0% with the first calls of visits" in said
+    for part in ("start 20.0%", "build 10.0%", "warmup 10.0%", "discarded 20.0%", "measured 30.0%", "overhead 10.0%"):
+        assert part in said
+
+
+def test_the_parents_use_is_that_of_each_workers_life(targets):
+    measure = importlib.import_module("targets_measure")
+    looks = {1: [(0.0, 5.0), (1.0, 5.5), (10.0, 5.1)], 2: [(20.0, 6.0), (30.0, 6.2)], 3: [(40.0, 7.0)]}
+    assert measure.shares_used(looks) == pytest.approx([0.01, 0.02])
+
+
+def test_only_workers_that_time_are_looked_at(targets, monkeypatch):
+    """A forker's command ends with the name of the worker, too."""
+    from types import SimpleNamespace
+
+    measure = importlib.import_module("targets_measure")
+    monkeypatch.setattr(measure, "LOOK", 0.0)
+    children = [
+        SimpleNamespace(pid=1, cmdline=lambda: ["python", "-m", "bench.worker", "reply"]),
+        SimpleNamespace(pid=2, cmdline=lambda: ["python", "-m", "bench.forker", "torch._dynamo", "bench.worker"]),
+    ]
+    parent = SimpleNamespace(children=lambda: children, cpu_times=lambda: SimpleNamespace(user=1.0, system=0.5))
+    lives = iter([True, True, False])
+    looks = measure.looks_at(parent, lambda: next(lives))
+    assert {pid: [used for _, used in of] for pid, of in looks.items()} == {1: [1.5, 1.5]}

@@ -48,8 +48,9 @@ class Pace:
         return self._guess(task.kind, len(task.cases))
 
     def left(self, counts: Mapping[Kind, int]) -> float:
-        """Of so many tasks of each kind, as many side by side as the engine takes."""
-        return sum(count * self._typical(kind) / self.width(kind) for kind, count in counts.items())
+        """Of so many tasks of each kind, as many side by side as the engine takes, for as long as one at least."""
+        rounds = {kind: max(1.0, count / self.width(kind)) for kind, count in counts.items() if count}
+        return sum(number * self._typical(kind) for kind, number in rounds.items())
 
     def _typical(self, kind: Kind) -> float:
         count, total = self._seen.get((kind,), (0, 0.0))
@@ -63,7 +64,8 @@ class Pace:
     def total(self, tasks: Collection[Task]) -> float:
         """Of many, as many side by side as the engine takes."""
         if not self._seen:
-            return self.left(Counter([task.kind for task in tasks]))
+            counts = Counter([task.kind for task in tasks])
+            return sum(count * self._typical(kind) / self.width(kind) for kind, count in counts.items())
         return sum(self.seconds(task) / self.width(task.kind) for task in tasks)
 
 

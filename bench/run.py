@@ -100,8 +100,9 @@ class Plan:
 
     @property
     def seconds(self) -> float:
-        """How long the jobs will take."""
-        return self.pace.total([job.task for job in self.jobs])
+        """How long the jobs will take: as long at least as one of each kind."""
+        kinds = {job.task.kind for job in self.jobs}
+        return max(self.pace.total([job.task for job in self.jobs]), self.pace.left(dict.fromkeys(kinds, 1)))
 
 
 def plan_lines(planned: Sequence[Planned]) -> list[dict[str, Any]]:

@@ -46,6 +46,12 @@ def test_what_runs_side_by_side_takes_a_share_of_the_time():
     assert pace(static=2.0, timing=10.0).left({"static": 3, "timing": 2}) == 3 + 20
 
 
+def test_nothing_takes_less_than_one_of_its_kind_however_many_machines_there_are():
+    made = pace(static=2.0, timing=10.0)
+    made.width = lambda kind: 1000
+    assert made.left({"static": 3, "timing": 2, "training": 0}) == 2 + 10
+
+
 def test_a_chunk_is_taken_whole_with_its_checks_or_not_at_all():
     real, one, two = case("real", 1), case(n=2), case(n=4)
     tasks = [static(real), static(one), static(two), *timing(real, one), *timing(real, two)]

@@ -12,7 +12,7 @@ READY := $(VENV)/.installed
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bench bench-gpu test test-full lint targets docs-figures clean
+.PHONY: help setup bench bench-gpu test test-full lint targets figures docs-figures clean
 
 help: ## list the goals
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ lint: $(READY) ## check style (ruff) and types (mypy)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+
+figures: $(READY) ## rebuild figures and tables of results/reference/ from the stored tables
+	@set -e; for table in results/reference/*/*/table.parquet; do $(PY) -m bench report $$table --format pdf,png $(ARGS); done
 
 docs-figures: ## put the reference results' numbers and figures into README and docs
 	$(PYTHON) docs/numbers.py

@@ -14,9 +14,11 @@ from ..errors import UsageError
 from .check import check
 from .env import env
 from .list import list_cases
+from .merge import merge
 from .options import USAGE
 from .report import report
 from .run import run
+from .status import status
 
 app = typer.Typer(
     add_completion=False,
@@ -25,7 +27,7 @@ app = typer.Typer(
     help="What hypercomplex layers cost, and what they buy.",
 )
 app.command("list")(list_cases)
-for verb in (run, report, env, check):
+for verb in (run, status, merge, report, env, check):
     app.command()(verb)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -50,7 +51,7 @@ def report(
     df = table.read(path)
     if not len(df):
         raise UsageError(f"{path} is empty: it has columns and no record")
-    _show(df, path.parent, out or path.parent, wanted, stored=path)
+    _show(df, path.parent, out or path.parent, wanted, typer.echo, stored=path)
 
 
 def _formats(text: str) -> tuple[str, ...]:
@@ -63,30 +64,34 @@ def _formats(text: str) -> tuple[str, ...]:
     return found
 
 
-def write_report(folder: Path, out: Path, wanted: Wanted | None = None) -> list[str]:
+Tell = Callable[[str], object]
+
+
+def write_report(folder: Path, out: Path, wanted: Wanted | None = None, tell: Tell = typer.echo) -> list[str]:
     """Derive the records, write tables and figures, name them; the statuses of all rows."""
-    from .. import roofs
-    from ..records import derive, missing
-    from ..store import read_plan, read_tasks
+    from ..records import missing
+    from ..store import read_plan
+    from ..tidy import of_run
 
-    plan = read_plan(folder)
-    records = derive(plan, read_tasks(folder), roofs.load(folder / roofs.FILE))
-    if not records:
+    df = of_run(folder)
+    if not len(df):
         raise UsageError(f"{folder} holds no finished case yet: bench run continues it")
-    from ..report import table
-
-    statuses = _show(table.frame(records), folder, out, wanted or Wanted())
-    if absent := missing(plan, records):
-        typer.echo(f"not measured yet: {absent} more records; bench run continues")
+    statuses = _show(df, folder, out, wanted or Wanted(), tell)
+    keys = ["case_id", "metric", "env_id"]
+    have = (dict(zip(keys, row, strict=True)) for row in df[keys].itertuples(index=False, name=None))
+    if absent := missing(read_plan(folder), have):
+        tell(f"not measured yet: {absent} more records; bench run continues")
     return statuses
 
 
-def _show(df: pd.DataFrame, folder: Path, out: Path, wanted: Wanted, stored: Path | None = None) -> list[str]:
+def _show(
+    df: pd.DataFrame, folder: Path, out: Path, wanted: Wanted, tell: Tell, stored: Path | None = None
+) -> list[str]:
     """Write everything that the table gives, and name it. stored: where the table lies already."""
     from ..report import figures, paper, style, table, tables
     from ..report.provenance import provenance
     from ..report.summary import section, summary
-    from ..store import write_whole
+    from ..store import inside, write_whole
 
     preset = style.preset(wanted.preset)
     specs = figures.load(wanted.figures) if wanted.figures else None
@@ -95,35 +100,36 @@ def _show(df: pd.DataFrame, folder: Path, out: Path, wanted: Wanted, stored: Pat
         if not len(df):
             raise UsageError(f"--filter {' '.join(wanted.filters)} leaves no record of the table")
     try:
-        (out / "figures").mkdir(parents=True, exist_ok=True)
+        for name in ("figures", "tables"):
+            inside(out, name).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{out} cannot be written ({error.strerror}): choose another folder with --out") from None
     if stored is None or stored.parent.resolve() != out.resolve():
         written = table.write(df, out)
-        typer.echo(f"table:   {written[0]} ({len(df)} records; also {written[1].name}, summary.md)")
+        tell(f"table:   {written[0]} ({len(df)} records; also {written[1].name}, summary.md)")
     else:
-        typer.echo(f"table:   {stored} ({len(df)} records, as stored; also summary.md)")
+        tell(f"table:   {stored} ({len(df)} records, as stored; also summary.md)")
     origin = provenance(df, folder, _options(wanted))
     models, subjects = paper.tables(df), tables.of(df)
     told = "\n\n".join([*map(section, models), summary(df, subjects)])
     write_whole(out / "summary.md", lambda path: path.write_text(told, encoding="utf-8"))
     for path in tables.write([*models, *subjects], out / "tables", origin):
         if path.suffix == ".tex":
-            typer.echo(f"table:   {path}")
+            tell(f"table:   {path}")
     if models or subjects:
-        typer.echo(f"         (of each also .md and .csv in {out / 'tables'})")
+        tell(f"         (of each also .md and .csv in {out / 'tables'})")
     drawn = figures.write(df, out / "figures", specs=specs, preset=preset, formats=wanted.formats, provenance=origin)
     first, *others = wanted.formats
     for path in drawn.paths:
         if path.suffix == f".{first}":
-            typer.echo(f"figure:  {path}" + (f" (also {', '.join(f'.{kind}' for kind in others)})" if others else ""))
+            tell(f"figure:  {path}" + (f" (also {', '.join(f'.{kind}' for kind in others)})" if others else ""))
     if not drawn.paths:
-        typer.echo("figure:  none: nothing that was measured can be drawn")
+        tell("figure:  none: nothing that was measured can be drawn")
     for note in drawn.notes:
-        typer.echo(f"note:    {note}")
+        tell(f"note:    {note}")
     statuses: list[str] = df["status"].tolist()
     counts = ", ".join(f"{count} {status}" for status, count in df["status"].value_counts(sort=False).items())
-    typer.echo(f"records: {counts}")
+    tell(f"records: {counts}")
     return statuses
 
 

@@ -1,42 +1,110 @@
-"""The tidy table on disk."""
+"""The tidy table: records as a DataFrame, on disk and back. Every column has its type, whatever the records hold."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+from pyarrow import csv as pa_csv
+from pyarrow import parquet as pa_parquet
 
 from phnn.algebras import near_matches
 
 from ..errors import UsageError
-from ..records import COLUMNS
+from ..lines import SCHEMA, plain
+from ..records import COLUMNS, OWN, SHARED, Columns
 from ..store import write_whole
 
 _WHOLE = ("n", "rank", "seed", "threads", "samples", "processes", "schema", "batch", "channels", "out_channels",
           "size", "kernel_size")  # fmt: skip
-_NUMBERS = ("value", "lo", "hi", "width_scale")
+_REAL = ("value", "lo", "hi", "width_scale")
+_NEVER_ABSENT = ("twin", "reason", "marks")  # empty text is an answer there; a CSV cannot tell it from none
+_TEXT = pa.large_string()  # what pandas holds text in: no copy is made
+_PANDAS = {pa.int64(): pd.Int64Dtype(), pa.float64(): pd.Float64Dtype(), _TEXT: pd.StringDtype(na_value=np.nan)}
 
-_LATER = {"twin": ""}  # columns that the first stored tables did not have
+
+def _type(column: str) -> pa.DataType:
+    return pa.int64() if column in _WHOLE else pa.float64() if column in _REAL else _TEXT
 
 
-def frame(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
+def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Records as a DataFrame: whole numbers stay whole, numbers are floats, the rest is text."""
-    return _typed(pd.DataFrame(records, columns=list(COLUMNS) if not records else None))
+    return _pandas(pa.table({name: _array(name, [record[name] for record in records]) for name in COLUMNS}))
 
 
-def _typed(df: pd.DataFrame) -> pd.DataFrame:
-    kinds = dict.fromkeys(_WHOLE, "Int64") | dict.fromkeys(_NUMBERS, "Float64")
-    return df.astype(kinds)
+def frame_of(blocks: Iterable[Columns]) -> pd.DataFrame:
+    """The same from blocks of records."""
+    schema = pa.schema([(column, _type(column)) for column in COLUMNS])
+    return _pandas(pa.Table.from_batches(map(_batch, blocks), schema))
+
+
+def _batch(block: Columns) -> pa.RecordBatch:
+    of = pa.array(block.of, pa.int64())
+    arrays = {name: _array(name, list(map(itemgetter(place), block.own))) for place, name in enumerate(OWN)}
+    for place, name in enumerate(SHARED):
+        arrays[name] = _array(name, list(map(itemgetter(place), block.shared))).take(of)
+    return pa.record_batch({column: arrays[column] for column in COLUMNS})
+
+
+def _array(column: str, values: Sequence[Any]) -> pa.Array:
+    return pa.array(values, _type(column), from_pandas=column in _REAL)  # NaN is absent
+
+
+def _pandas(table: pa.Table) -> pd.DataFrame:
+    found: pd.DataFrame = table.to_pandas(types_mapper=_PANDAS.get, split_blocks=True, self_destruct=True)
+    return found
 
 
 def write(df: pd.DataFrame, folder: Path) -> list[Path]:
     """Write table.csv and table.parquet; the same rows in both."""
     csv, parquet = folder / "table.csv", folder / "table.parquet"
     write_whole(csv, lambda path: df.to_csv(path, index=False))
-    write_whole(parquet, lambda path: df.to_parquet(path, index=False))
+    write_whole(parquet, lambda path: df.to_parquet(path, index=False, write_page_checksum=True))
     return [csv, parquet]
+
+
+def _read_csv(path: Path) -> pa.Table:
+    found = pa_csv.read_csv(
+        path,
+        parse_options=pa_csv.ParseOptions(newlines_in_values=True),
+        convert_options=pa_csv.ConvertOptions(
+            column_types={column: _type(column) for column in COLUMNS}, null_values=[""], strings_can_be_null=True
+        ),
+    )
+    for column in _NEVER_ABSENT:
+        if column in found.column_names:
+            place = found.column_names.index(column)
+            found = found.set_column(place, column, found[column].fill_null(""))
+    return found
+
+
+def read(path: Path) -> pd.DataFrame:
+    """A table that was written, from either file. A UsageError in a line for what is no such table."""
+    try:
+        table = (
+            _read_csv(path) if path.suffix == ".csv" else pa_parquet.read_table(path, page_checksum_verification=True)
+        )
+        if lacking := [column for column in COLUMNS if column not in table.column_names]:
+            raise UsageError(
+                f"{path} is no table of records: it has no column {lacking[0]!r}; if an older version "
+                "wrote it, bench report makes it anew from its run folder"
+            )
+        table = table.select(COLUMNS).cast(pa.schema([(column, _type(column)) for column in COLUMNS]))
+    except FileNotFoundError:
+        raise UsageError(f"no file {path}: name a run folder, a table.parquet or a table.csv") from None
+    except (OSError, ValueError, NotImplementedError) as error:  # pyarrow's own errors are among these
+        raise UsageError(f"{path} is no sound table of records: {plain(str(error))}") from None
+    found = _pandas(table.combine_chunks())
+    if not (right := found["schema"] == SCHEMA).fillna(False).all():
+        other = found.loc[~right.fillna(False), "schema"].iloc[0]
+        raise UsageError(f"{path} is of schema {other}, not {SCHEMA}: read it with the version that wrote it")
+    return found
 
 
 def find(at: Path) -> Path:
@@ -51,55 +119,49 @@ def find(at: Path) -> Path:
     return found
 
 
-def read(path: Path) -> pd.DataFrame:
-    """A stored table, .parquet or .csv. A UsageError for what is none."""
-    if path.suffix not in (".parquet", ".csv"):
-        raise UsageError(f"{path} is no table: it takes a .parquet or a .csv")
-    try:
-        df = pd.read_parquet(path) if path.suffix == ".parquet" else _read_csv(path)
-    except (OSError, ValueError) as error:  # pyarrow's and pandas' errors are both
-        said = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UsageError(f"{path} cannot be read as a table: {said}") from None
-    for column, value in _LATER.items():
-        if column not in df:
-            df[column] = value
-    if lacking := [column for column in COLUMNS if column not in df]:
-        raise UsageError(f"{path} is no table of bench run: it has no column {lacking[0]!r}")
-    try:
-        return _typed(df[[*COLUMNS, *(column for column in df if column not in COLUMNS)]])
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"{path} holds text where a number belongs: {error}") from None
-
-
-def _read_csv(path: Path) -> pd.DataFrame:
-    head = pd.read_csv(path, nrows=0).columns
-    text = {column: "str" for column in head if column not in (*_WHOLE, *_NUMBERS)}
-    df = pd.read_csv(path, dtype=text, keep_default_na=False, na_values={c: [""] for c in (*_WHOLE, *_NUMBERS)})
-    return df
-
-
 def select(df: pd.DataFrame, filters: Sequence[str]) -> pd.DataFrame:
-    """The rows that every ``key=value[,value…]`` allows."""
+    """The rows that every ``key=value[,value…]`` allows, with those of their baselines and slim controls."""
+    wanted = {}
     for text in filters:
         key, equals, values = text.partition("=")
         if not equals or not values:
             raise UsageError(f"--filter {text!r}: it takes key=value, such as algebra=ph,real")
-        df = where(df, {key.strip(): [value.strip() for value in values.split(",")]}, "--filter")
-    return df
+        wanted[key.strip()] = [value.strip() for value in values.split(",")]
+    of_rows = {key: values for key, values in wanted.items() if key in OWN}
+    of_cases = {key: values for key, values in wanted.items() if key not in OWN}
+    kept = where(df, of_cases, "--filter")
+    if not len(kept):
+        return kept
+    controls = {f"slim:{case}" for case in kept["case_id"].unique()}
+    beside = df["case_id"].isin(kept["baseline_id"].dropna().unique()) | df["control"].isin(controls)
+    return where(df[beside | df.index.isin(kept.index)], of_rows, "--filter")
 
 
-def where(df: pd.DataFrame, wanted: dict[str, Any], named: str) -> pd.DataFrame:
-    """The rows whose columns have the wanted values (any of a list). named: what a person calls the filter."""
+def where(df: pd.DataFrame, wanted: Mapping[str, Any], named: str) -> pd.DataFrame:
+    """The rows whose columns, or axes of their shapes, have the wanted values (any of a list).
+
+    named: what a person calls the filter.
+    """
     for key, value in wanted.items():
-        if key not in df:
-            raise UsageError(f"{named}: the table has no column {key!r}{near_matches(key, list(df.columns))}")
+        column = _column(df, key, named)
         values = value if isinstance(value, list) else [value]
-        if pd.api.types.is_numeric_dtype(df[key]):
+        if pd.api.types.is_numeric_dtype(column):
             try:
                 values = [float(each) for each in values]
             except (TypeError, ValueError):
                 raise UsageError(f"{named}: {key} is a number, not {value!r}") from None
         else:
             values = [str(each) for each in values]
-        df = df[df[key].isin(values)]
+        df = df[column.isin(values)]
     return df
+
+
+def _column(df: pd.DataFrame, key: str, named: str) -> pd.Series[Any]:
+    if key in df:
+        return df[key]
+    shapes = {text: json.loads(text) for text in df["shape"].dropna().unique()}
+    axes = {axis for shape in shapes.values() for axis in shape}
+    if key not in axes:
+        near = near_matches(key, [*df.columns, *sorted(axes)])
+        raise UsageError(f"{named}: the table has no column {key!r}, and no shape such an axis{near}")
+    return df["shape"].map({text: str(shape[key]) if key in shape else "" for text, shape in shapes.items()})

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 # what may tell two rows of a variant apart; a column is shown where it does
-FACTORS = ("batch", "channels", "out_channels", "size", "kernel_size", "width_scale", "dtype", "precision",
-           "compile", "timer", "threads", "memory_format", "path", "recipe", "env_id", "shape")  # fmt: skip
+FACTORS = ("env_id", "batch", "channels", "out_channels", "size", "kernel_size", "width_scale", "dtype", "precision",
+           "compile", "timer", "threads", "memory_format", "path", "recipe", "shape")  # fmt: skip
 
 
 def varying(rows: pd.DataFrame, but: Sequence[str] = ()) -> list[str]:

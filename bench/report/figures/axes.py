@@ -155,8 +155,9 @@ def points(
     bars: Any = ends if ends.any() else None
     axis.errorbar(
         value if sideways else x, x if sideways else value, xerr=bars if sideways else None,
-        yerr=None if sideways else bars, label=label(name), color=look.colour, marker=look.marker, fillstyle=look.fill,
-        linestyle=look.dash if line else "none", markersize=size, capsize=1.5, capthick=0.6, elinewidth=0.6,
+        yerr=None if sideways else bars, label=label(name), color=look.colour, marker=look.marker,
+        fillstyle=look.fill, linestyle=look.dash if line else "none", markersize=size, capsize=1.5, capthick=0.6,
+        elinewidth=0.6,
     )  # fmt: skip
 
 

@@ -78,9 +78,9 @@ def _name(quantity: str) -> str:
 def _panel(axis: Axes, rows: pd.DataFrame, quantity: str, spec: Spec) -> None:
     drawn = {}
     for name, of_variant in rows.groupby("variant", sort=False):
-        curves = [curve[quantity] for curve in of_variant["curve"]]
-        shortest = min(map(len, curves))
-        drawn[str(name)] = np.array([curve[:shortest] for curve in curves], dtype=float)
+        seeds = [curve[quantity] for curve in of_variant["curve"]]
+        shortest = min(map(len, seeds))
+        drawn[str(name)] = np.array([seed[:shortest] for seed in seeds], dtype=float)
     metric = quantity.removeprefix("val_")
     scale = axes.measure(
         axis, metric, [float(mean) for curves in drawn.values() for mean in curves.mean(axis=0)], spec.scale

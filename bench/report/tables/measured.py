@@ -44,7 +44,7 @@ def measured(rows: pd.DataFrame, title: str, name: str) -> Table:
     index = [key for key in keys if key != "path"] + ["variant"] + (["path"] if several else [])
     if rows.duplicated([*index, "metric"]).any():  # told apart by nothing that a table shows
         index += ["case_id"]
-    order = [key for key in index if key not in ("variant", "path", "shape", "recipe", "case_id", "env_id")]
+    order = [key for key in index if key not in ("variant", "path", "shape", "recipe", "case_id")]
     if rows["case_id"].nunique() * rows["env_id"].nunique() > MOST_ROWS and len(rows.groupby(index)) > MOST_ROWS:
         return overall_table(rows, keys, title, name)
     names = machines(rows["env_id"].dropna())

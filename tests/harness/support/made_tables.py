@@ -91,7 +91,7 @@ def made(
         whole.loc[lost, ["value", "lo", "hi"]] = np.nan
         noisy = (whole["metric"] == "latency") & (whole["batch"] == 1)
         whole.loc[noisy, "marks"] = "noisy"
-    return table._typed(whole[list(COLUMNS)])
+    return whole.astype({name: table._PANDAS[table._type(name)] for name in COLUMNS})[list(COLUMNS)]
 
 
 def _of_metric(cases: pd.DataFrame, metric: str) -> pd.DataFrame:

@@ -15,7 +15,7 @@ READY := $(VENV)/.installed
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bench bench-gpu bench-gpu-full wheels test test-full test-faults lint targets figures docs docs-figures clean
+.PHONY: help setup bench bench-gpu bench-gpu-full wheels accuracy test test-full test-faults lint targets figures docs docs-figures clean
 
 help: ## list the goals
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ bench-gpu: $(READY) ## measure the most telling cases on a CUDA device, within B
 bench-gpu-full: $(READY) ## the whole GPU sweep: hours
 	@$(PY) -m bench env --device cuda --calibrate > /dev/null
 	$(PY) -m bench run bench/sweeps/gpu.toml $(ARGS)
+
+accuracy: $(READY) ## train and compare (up to an hour on 2 cores); ARGS=--quick: 10 minutes
+	$(PY) -m bench run bench/sweeps/accuracy.toml $(ARGS)
 
 wheels: ## fill wheels/ with what a machine without a registry lacks beside torch; HAVE=FILE: its pip freeze
 	$(PYTHON) tools/wheels.py $(WHEELS) $(if $(HAVE),--have $(HAVE)) $(ARGS)

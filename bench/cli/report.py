@@ -88,7 +88,7 @@ def _show(
     df: pd.DataFrame, folder: Path, out: Path, wanted: Wanted, tell: Tell, stored: Path | None = None
 ) -> list[str]:
     """Write everything that the table gives, and name it. stored: where the table lies already."""
-    from ..report import figures, paper, style, table, tables
+    from ..report import curves, figures, paper, pareto, style, table, tables
     from ..report.provenance import provenance
     from ..report.summary import section, summary
     from ..store import inside, write_whole
@@ -104,11 +104,10 @@ def _show(
             inside(out, name).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{out} cannot be written ({error.strerror}): choose another folder with --out") from None
-    if stored is None or stored.parent.resolve() != out.resolve():
-        written = table.write(df, out)
-        tell(f"table:   {written[0]} ({len(df)} records; also {written[1].name}, summary.md)")
-    else:
-        tell(f"table:   {stored} ({len(df)} records, as stored; also summary.md)")
+    fresh = stored is None or stored.parent.resolve() != out.resolve()
+    written = table.write(df, out) if fresh else [stored]
+    beside = ", ".join(path.name for path in (*written[1:], *curves.write(df, out), *pareto.write(df, out)))
+    tell(f"table:   {written[0]} ({len(df)} records{'' if fresh else ', as stored'}; also {beside}, summary.md)")
     origin = provenance(df, folder, _options(wanted))
     models, subjects = paper.tables(df), tables.of(df)
     told = "\n\n".join([*map(section, models), summary(df, subjects)])

@@ -21,6 +21,7 @@ from .options import (
     DataRoot,
     Filters,
     Plugins,
+    QuickForm,
     SweepFile,
     planned_of,
 )
@@ -80,6 +81,10 @@ def run(
         typer.Option("--events", metavar="FILE", help="a JSON line for everything that happens; - : stdout"),
     ] = None,
     plugins: Plugins = None,
+    quick: QuickForm = False,
+    track: Annotated[
+        str | None, typer.Option("--track", help="follow trainings: tensorboard, wandb or module:callable")
+    ] = None,
 ) -> None:
     """Run a sweep: measure what is not yet in the run folder, then write the table and the figures.
 
@@ -92,7 +97,7 @@ def run(
     from ..selection import shard as shard_of
 
     budget = estimate.parse(time_budget) if time_budget else None
-    sweep, planned = planned_of(sweep_file, filters, data, plugins)
+    sweep, planned = planned_of(sweep_file, filters, data, plugins, quick)
     if shard:
         planned = shard_of(planned, shard)
     machines = where(on, profile, sweep)
@@ -100,6 +105,8 @@ def run(
         raise UsageError(f"every case of {sweep.name!r} is skipped; the first because {planned[0].skipped}")
     if wanted := sorted({p.case.data for p in planned if p.case.data != "none"}):
         _check_data(wanted, data_root, download)
+    if track:
+        _check_track(track, planned)
     folder = out or Path("results") / sweep.name / machines.name
     options = Options(
         places=machines.places,
@@ -108,6 +115,7 @@ def run(
         budget=budget,
         data_root=str(data_root.resolve()) if data_root else None,
         plugins=tuple(plugins or ()),
+        track=track,
     )
     if dry_run:
         _tell_plan(sweep, planned, folder, options, machines)
@@ -198,6 +206,14 @@ def _check_data(names: list[str], root: Path | None, download: bool) -> None:
 
     for name in names:
         check(name, root, download)
+
+
+def _check_track(track: str, planned: list[Planned]) -> None:
+    from ..study.training.tracking import check
+
+    if all(p.case.data == "none" for p in planned):
+        raise UsageError(f"--track {track}: nothing is trained here; leave --track out")
+    check(track)
 
 
 def _exit_code(statuses: list[str]) -> int:

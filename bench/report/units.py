@@ -14,13 +14,27 @@ _NAMES = {
     "macs_weight_build": "weight build", "peak_bytes": "peak memory",
     "weight_bytes": "weights and buffers", "file_bytes": "file", "latency_ratio": "latency / real",
     "numeric_error": "relative error", "compile_time": "compilation", "train_time": "training",
-    "train_loss": "training loss", "accuracy": "test accuracy", "efficiency": "share of the roof",
+    "train_loss": "training loss", "accuracy": "test accuracy", "test_loss": "test loss",
+    "accuracy_before": "accuracy before conversion", "accuracy_projected": "accuracy after conversion",
+    "sed_score": "SED score", "f_score": "F-score", "mse": "mean squared error", "efficiency": "share of the roof",
     "arithmetic_intensity": "intensity", "flops_torch": "torch's count", "macs_fvcore": "fvcore's count",
     "energy": "energy a call",
 }  # fmt: skip
 
-_PER_CENT = ("accuracy", "efficiency", "f_score", "precision", "recall")
-_PLAIN = ("latency_ratio", "numeric_error", "train_loss", "loss", "mse", "arithmetic_intensity", "rule_distance")
+# shares
+PER_CENT = ("accuracy", "accuracy_before", "accuracy_projected", "efficiency", "f_score", "precision", "recall")
+_PLAIN = (
+    "latency_ratio",
+    "numeric_error",
+    "train_loss",
+    "test_loss",
+    "loss",
+    "sed_score",
+    "error_rate",
+    "mse",
+    "arithmetic_intensity",
+    "rule_distance",
+)
 
 _SCALES: dict[str, tuple[tuple[float, str], ...]] = {
     "s": ((1, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")),
@@ -56,7 +70,7 @@ def unit_of(metric: str) -> str:
 def scale(metric: str, values: Sequence[float]) -> Scale:
     """The unit in which these values are read best: the median has one to three digits before the point."""
     unit = unit_of(metric)
-    if metric in _PER_CENT:
+    if metric in PER_CENT:
         return Scale(0.01, "%")
     if metric in _PLAIN:
         return Scale(1, "" if unit == "1" else unit)

@@ -113,6 +113,9 @@ DATA: dict[str, DataInfo] = {
     ),
 }
 
+# a seed draws all three parts anew from one set of examples; elsewhere the test part is published, or made anew
+RESAMPLED = frozenset(name for name in DATA if name.startswith(("digits", "imagefolder")))
+
 OWN_METRICS = frozenset(metric for info in DATA.values() for metric in info.metrics)  # those not of every training
 
 

@@ -71,7 +71,7 @@ def test_a_run_ends_by_naming_table_and_figures(ran):
     _, folder, done = ran
     assert done.returncode == 0, done.stderr
     assert f"table:   {folder}/table.csv" in done.stdout
-    assert f"figure:  {folder}/figures/accuracy_against_params.pdf" in done.stdout
+    assert f"figure:  {folder}/figures/pareto_fronts.pdf" in done.stdout
     for line in done.stdout.splitlines():
         if line.startswith("figure:"):
             pdf = line.split()[1]

@@ -25,7 +25,7 @@ from .. import style
 from ..provenance import CREATOR, Provenance
 from ..style import PLAIN, Preset
 from ..table import where
-from . import accuracy, against, heatmap, learning, machines, paths, roofline
+from . import against, heatmap, learning, machines, pareto, paths, roofline
 from .layout import Drawing, pages
 from .spec import Spec, builtin, load
 
@@ -38,7 +38,7 @@ KINDS: dict[str, Callable[[pd.DataFrame, Spec], Drawing]] = {
     "machines": machines.draw,
     "roofline": roofline.draw,
     "learning": learning.draw,
-    "accuracy": accuracy.draw,
+    "pareto": pareto.draw,
 }
 FORMATS = ("pdf", "svg", "png")
 

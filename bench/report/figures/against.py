@@ -23,8 +23,9 @@ def draw(df: pd.DataFrame, spec: Spec) -> Drawing:
     made: list[tuple[tuple[str, ...], Drawn]] = []
     found = 0
     metrics = spec.only(["latency"])
-    for metric in metrics:
-        rows = of_metric(df, metric)
+    of = {metric: of_metric(df, metric) for metric in metrics}
+    looks = axes.looks(pd.concat([rows.drop_duplicates("variant") for rows in of.values()]))
+    for metric, rows in of.items():
         rows = rows[rows[spec.x].notna()]
         own, count = panels(rows, but, most=max(1, spec.panels // len(metrics)))
         found += count
@@ -32,7 +33,7 @@ def draw(df: pd.DataFrame, spec: Spec) -> Drawing:
             key = _key(panel, spec.x, hue)
             ready = _ready(panel, spec, key)
             if ready is not None:
-                draw_one = partial(_panel, panel=ready, metric=metric, spec=spec, key=key)
+                draw_one = partial(_panel, panel=ready, metric=metric, spec=spec, key=key, looks=looks)
                 made.append(((panel.subject, *panel.names), Drawn(panel.subject, ready.title, draw_one)))
     order = {key: index for index, key in reversed(list(enumerate(key for key, _ in made)))}
     made.sort(key=lambda one: order[one[0]])  # stable: the metrics of one panel side by side
@@ -58,10 +59,10 @@ def _ready(panel: Panel, spec: Spec, key: str) -> Panel | None:
     return Panel(panel.subject, names, one_each(rows, [key, spec.x]), failed)
 
 
-def _panel(axis: Axes, panel: Panel, metric: str, spec: Spec, key: str) -> None:
+def _panel(axis: Axes, panel: Panel, metric: str, spec: Spec, key: str, looks: axes.Looks) -> None:
     rows = panel.rows
     ends = pd.concat([rows["value"], rows["lo"].dropna(), rows["hi"].dropna()])
     scale = axes.measure(axis, metric, ends.tolist(), spec.scale)
     levels = pd.concat([rows[spec.x], panel.failed[spec.x]]) if len(panel.failed) else rows[spec.x]
     axes.steps(axis, levels.astype(float), _AXIS.get(spec.x, units.name_of(spec.x)))
-    axes.lines(axis, rows, panel.failed, spec.x, key, scale.factor)
+    axes.lines(axis, rows, panel.failed, spec.x, key, scale.factor, looks)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -110,17 +110,16 @@ def _aside(both: pd.DataFrame, x: str, hue: str) -> pd.Series[float]:
     return both[x].astype(float) * 2 ** (step * (rank - (count - 1) / 2))
 
 
-def lines(axis: Axes, rows: pd.DataFrame, failed: pd.DataFrame, x: str, hue: str, factor: float) -> None:
+def lines(
+    axis: Axes, rows: pd.DataFrame, failed: pd.DataFrame, x: str, hue: str, factor: float, looks: Looks
+) -> None:
     """A line with intervals for each variant, in the looks of its algebra; failures at the foot, in its colour."""
     kept = list(dict.fromkeys([hue, x, "look", "n", "value", "lo", "hi", "status"]))
     both = pd.concat([rows[kept], failed[kept]], ignore_index=True)
     both = both.assign(at=_aside(both, x, hue), good=np.arange(len(both)) < len(rows)).sort_values(x, kind="stable")
     groups = [(str(name), own) for name, own in both.groupby(hue, sort=False)]
-    by_n = hue == "variant"
-    looks = style.told_apart(
-        [(str(own["look"].iloc[0]), int(own["n"].iloc[0]) if by_n else None) for _, own in groups]
-    )
-    for (name, own), look in zip(groups, looks, strict=True):
+    for name, own in groups:
+        look = looks[name] if hue == "variant" else style.look(name)
         good = own["good"].to_numpy()
         at = own["at"].to_numpy(dtype=float)
         if good.any():
@@ -148,6 +147,7 @@ def points(
     line: bool = True,
     sideways: bool = False,
     size: float = 3.8,
+    alpha: float = 1.0,
 ) -> None:
     """One series with its intervals (NaN: none); sideways: values go along x."""
     value, lo, hi = (np.asarray(numbers, dtype=float) for numbers in (value, lo, hi))
@@ -157,12 +157,15 @@ def points(
         value if sideways else x, x if sideways else value, xerr=bars if sideways else None,
         yerr=None if sideways else bars, label=label(name), color=look.colour, marker=look.marker,
         fillstyle=look.fill, linestyle=look.dash if line else "none", markersize=size, capsize=1.5, capthick=0.6,
-        elinewidth=0.6,
+        elinewidth=0.6, alpha=alpha,
     )  # fmt: skip
 
 
-def looks(rows: pd.DataFrame) -> dict[str, style.Look]:
-    """variant → its look, told from the others of these rows."""
+Looks = Mapping[str, style.Look]
+
+
+def looks(rows: pd.DataFrame) -> Looks:
+    """variant → its look, told from the others of these rows: those of a whole figure, whose legend is one."""
     first = rows.drop_duplicates("variant")
     wanted = [(str(look), int(n)) for look, n in zip(first["look"].tolist(), first["n"].tolist(), strict=True)]
     return dict(zip(first["variant"].astype(str), style.told_apart(wanted), strict=True))

@@ -25,14 +25,16 @@ _NOTE = "Lines: means over seeds; bands: intervals of 95 % for the mean."
 
 def draw(df: pd.DataFrame, spec: Spec) -> Drawing:
     """A panel for each subject, data set and quantity that was kept by epoch; spec.metrics names some of them."""
-    made, found = panels(_trainings(df), most=spec.panels)
+    trainings = _trainings(df)
+    made, found = panels(trainings, most=spec.panels)
+    looks = axes.looks(trainings)
     drawn = []
     for panel in made:
         curves = panel.rows.assign(curve=panel.rows["details"].map(_curves))
         kept = dict.fromkeys(name for curve in curves["curve"] for name, values in curve.items() if len(values) > 1)
         for quantity in [name for name in spec.only([n for n in kept if _usual(n)]) if name in kept]:
             own = curves[[len(curve.get(quantity, ())) > 1 for curve in curves["curve"]]]
-            draw_one = partial(_panel, rows=own, quantity=quantity, spec=spec)
+            draw_one = partial(_panel, rows=own, quantity=quantity, spec=spec, looks=looks)
             drawn.append(Drawn(panel.subject, _title(panel, own), draw_one))
     return Drawing(drawn[: spec.panels], _NOTE, max(found, len(drawn)), "trainings with a curve")
 
@@ -75,7 +77,7 @@ def _name(quantity: str) -> str:
     return units.name_of(quantity) if metric == quantity else f"validation {metric.replace('_', ' ')}"
 
 
-def _panel(axis: Axes, rows: pd.DataFrame, quantity: str, spec: Spec) -> None:
+def _panel(axis: Axes, rows: pd.DataFrame, quantity: str, spec: Spec, looks: axes.Looks) -> None:
     drawn = {}
     for name, of_variant in rows.groupby("variant", sort=False):
         seeds = [curve[quantity] for curve in of_variant["curve"]]
@@ -85,8 +87,8 @@ def _panel(axis: Axes, rows: pd.DataFrame, quantity: str, spec: Spec) -> None:
     scale = axes.measure(
         axis, metric, [float(mean) for curves in drawn.values() for mean in curves.mean(axis=0)], spec.scale
     )
-    for name, own in axes.looks(rows).items():
-        curves = drawn[name]
+    for name, curves in drawn.items():
+        own = looks[name]
         at, mean = np.arange(1, curves.shape[1] + 1), curves.mean(axis=0) / scale.factor
         every = max(1, len(at) // 8)
         axis.plot(at, mean, color=own.colour, marker=own.marker, fillstyle=own.fill, linestyle=own.dash,

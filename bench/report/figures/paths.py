@@ -25,25 +25,26 @@ def draw(df: pd.DataFrame, spec: Spec) -> Drawing:
     # a path has its own best memory format; the panel says which it is
     made, found = panels(rows[rows["path"] != "none"], paths=True, most=10 * spec.panels)
     several = [panel for panel in made if panel.rows["path"].nunique() >= spec.least]
+    looks = axes.looks(rows)
     drawn = [
-        Drawn(panel.subject, panel.title, partial(_panel, panel=panel, metric=metric, spec=spec))
+        Drawn(panel.subject, panel.title, partial(_panel, panel=panel, metric=metric, spec=spec, looks=looks))
         for panel in several[: spec.panels]
     ]
     found = found if found > len(made) else len(several)
     return Drawing(drawn, found=found, lacks=f"{metric} along {spec.least} paths")
 
 
-def _panel(axis: Axes, panel: Panel, metric: str, spec: Spec) -> None:
+def _panel(axis: Axes, panel: Panel, metric: str, spec: Spec, looks: axes.Looks) -> None:
     both = pd.concat([panel.rows, panel.failed]) if len(panel.failed) else panel.rows
     order = [*_ORDER, *sorted(set(both["path"]) - set(_ORDER))]
     order = [path for path in order if path in set(both["path"])]
     rows = one_each(panel.rows, ["variant", "path"])
     ends = pd.concat([rows["value"], rows["lo"].dropna(), rows["hi"].dropna()])
     scale = axes.measure(axis, metric, ends.tolist(), spec.scale)
-    looks = axes.looks(both)
-    step = min(0.14, 0.7 / len(looks))
-    for index, (name, look) in enumerate(looks.items()):
-        shift = step * (index - (len(looks) - 1) / 2)
+    present = both["variant"].drop_duplicates().tolist()
+    step = min(0.14, 0.7 / len(present))
+    for index, name in enumerate(present):
+        look, shift = looks[name], step * (index - (len(present) - 1) / 2)
         own = rows[rows["variant"] == name]
         if len(own):
             at = [order.index(path) + shift for path in own["path"]]

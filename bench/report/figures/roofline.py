@@ -45,19 +45,19 @@ def draw(df: pd.DataFrame, spec: Spec) -> Drawing:
             ],
         ).dropna(subset=["peak", "bandwidth"])
         rows["reached"] = rows["value"] * np.minimum(rows["peak"], rows["intensity"] * rows["bandwidth"])
-        short = machines(rows["env_id"])
+        short, looks = machines(rows["env_id"]), axes.looks(rows)
         for keys, own in rows.groupby(["env_id", "arithmetic", "threads", "phase"], sort=False):
             env, arithmetic, threads, phase = map(str, keys)
             names = [phase.replace("_", " "), arithmetic]
             names += [] if threads == "0" else [f"{threads} thread{'' if threads == '1' else 's'}"]
             title = ", ".join([short[env], *names])
-            drawn.append(Drawn(title, title, partial(_panel, rows=own), 1.25))
+            drawn.append(Drawn(title, title, partial(_panel, rows=own, looks=looks), 1.25))
     return Drawing(
         drawn[: spec.panels], _NOTE, len(drawn), "efficiency and arithmetic_intensity (bench env --calibrate)"
     )
 
 
-def _panel(axis: Axes, rows: pd.DataFrame) -> None:
+def _panel(axis: Axes, rows: pd.DataFrame, looks: axes.Looks) -> None:
     low, high = rows["intensity"].min() / 2, rows["intensity"].max() * 2
     peaks, bandwidths = sorted(set(rows["peak"].round(-6))), sorted(set(rows["bandwidth"].round(-6)))
     knee = max(peaks) / min(bandwidths)
@@ -76,8 +76,8 @@ def _panel(axis: Axes, rows: pd.DataFrame) -> None:
         f"peak {max(peaks) / 1e9:.3g} GFLOP/s", (high, max(peaks) / 1e9), xytext=(-2, 2), textcoords="offset points",
         fontsize=6, color="0.25", ha="right", va="bottom",
     )  # fmt: skip
-    for name, own in axes.looks(rows).items():
-        points = rows[rows["variant"] == name]
+    for name, points in rows.groupby("variant", sort=False):
+        own = looks[str(name)]
         axis.plot(
             points["intensity"], points["reached"] / 1e9, linestyle="none", marker=own.marker, fillstyle=own.fill,
             color=own.colour, markersize=3.2, label=axes.label(str(name)), alpha=0.85,

@@ -13,7 +13,7 @@ from phnn.algebras import near_matches
 
 from ...errors import UsageError
 
-KIND = Literal["against", "heatmap", "paths", "machines", "roofline", "learning", "accuracy"]
+KIND = Literal["against", "heatmap", "paths", "machines", "roofline", "learning", "pareto"]
 
 
 class Spec(BaseModel):

@@ -1,129 +1,206 @@
-"""Trainings of one subject on one data set: means over seeds, and differences seed by seed."""
+"""Trainings of one subject on one data set: how well each variant did, and its differences to its controls."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pandas as pd
 
-from ...stats import Interval, holm, mean_interval, paired_difference
+from ...metrics import METRICS
+from ...stats import Interval, holm
+from .. import units
+from ..trained import ALPHA, COSTS, MAGNITUDES, Comparison, compare, headline, mean, overlap, slim_controls
 from ..varying import differing, machines, varying
 from . import numbers
 from .model import Cell, Column, Table, words
 
-_ADJUSTED = (
-    "Differences are paired by seed, with an interval of 95 % each; p is that of Student's paired test, adjusted by "
-    "Holm for the {} comparisons of the table."
-)
-_BOLD = "Bold: better than every other row over the same seeds, by the same test at 5 %, adjusted by Holm."
-_LEVEL = 0.05
+_CONTROLS = ("real", "slim real")
+_WORDS = ("variant", "path", "dtype", "precision", "recipe", "shape", "machine", "lr")
+
+Line = dict[str, Cell]
 
 
 def trained(rows: pd.DataFrame, title: str, name: str) -> Table:
-    """Mean accuracy over seeds, and the difference to each control seed by seed: they share split and order."""
-    ok = rows[rows["status"] == "ok"]
+    """A row a variant: means over seeds with intervals, and differences to the real and the slim real net."""
+    rows = rows.assign(recipe=differing(rows["recipe"]), shape=differing(rows["shape"]))
+    sound = _sound(rows)
+    compared = headline(sound)
+    told = [metric for metric in METRICS if metric not in COSTS and (sound["metric"] == metric).any()]
     paths = rows["path"].where(rows["path"] != "none").nunique()  # the real net has none
     index = [*(key for key in varying(rows) if key != "path"), "variant", *(["path"] if paths > 1 else [])]
-    accuracy = ok[ok["metric"] == "accuracy"]
-    told: list[dict[Any, Any]] = accuracy.to_dict("records")
-    by_case = {(row["case_id"], row["env_id"]): float(row["value"]) for row in told}
-    by_variant = {(row["group_id"], row["env_id"], row["variant"]): float(row["value"]) for row in told}
-    shown = rows.assign(
-        shape=differing(rows["shape"]),
-        env_id=rows["env_id"],
-    )
     names = machines(rows["env_id"].dropna())
-    lines: list[dict[str, Cell]] = []
-    differences: list[tuple[dict[str, Cell], str, tuple[Interval, float] | None]] = []
-    for values, own in shown.groupby(index, sort=False, dropna=False):
+    lines: list[Line] = []
+    made: list[tuple[Line, str, Comparison]] = []
+    for values, own in rows.groupby(index, sort=False, dropna=False):
         line = {_head(key): _factor(names.get(str(v), v)) for key, v in zip(index, values, strict=True)}
-        params = own[(own["metric"] == "params") & (own["status"] == "ok")]["value"].astype(float)
-        line["params"] = Cell(f"{params.iloc[0]:,.0f}", params.iloc[0]) if len(params) else Cell()
-        mine = own[(own["metric"] == "accuracy") & (own["status"] == "ok")]
-        lost = own[own["status"] != "ok"].drop_duplicates("case_id")
-        notes = tuple(
-            dict.fromkeys(f"{row.status}, seed {row.seed}: {_line(row.reason)}" for row in lost.itertuples())
-        )
+        of_line = _sound(own)
+        line["params"] = _params(of_line)
+        lost = _lost(own)
+        for metric in told:
+            if len(found := of_line.loc[of_line["metric"] == metric, "value"].astype(float).tolist()):
+                line[_metric_head(metric)] = _mean(metric, found, lost if metric == compared else ())
+        mine = of_line[of_line["metric"] == compared]
         if len(mine):
-            found = mean_interval((100 * mine["value"].astype(float)).tolist())
-            text = numbers.plus_minus(found.value, (found.hi - found.lo) / 2)
-            line["accuracy (%)"] = Cell(text, *numbers.supported(found.value, found.lo, found.hi), notes=notes)
-            line["seeds"] = Cell(str(len(mine)), len(mine))
-            others = mine[mine["case_id"] != mine["baseline_id"]]
-            slim = f"slim real ({own['variant'].iloc[0]})"
-            against_real = [by_case.get(pair) for pair in zip(others["baseline_id"], others["env_id"], strict=True)]
-            keys = zip(mine["group_id"], mine["env_id"], strict=True)
-            against_slim = [by_variant.get((*key, slim)) for key in keys]
-            differences.append((line, "- real (points)", _difference(others, against_real)))
-            differences.append((line, "- slim real (points)", _difference(mine, against_slim)))
-        elif len(lost):
-            line["accuracy (%)"] = Cell(str(lost["status"].iloc[0]), notes=notes)
+            line["seeds"] = Cell(str(mine["seed"].nunique()), mine["seed"].nunique())
+            line |= _rates(of_line)
+            peers = sound[sound["env_id"] == mine["env_id"].iloc[0]]
+            for control, ids in zip(_CONTROLS, (mine["baseline_id"], slim_controls(mine, peers)), strict=True):
+                if one := compare(mine, peers, list(ids), compared):
+                    made.append((line, control, one))
+        elif lost:
+            line[_metric_head(compared)] = Cell(lost[0].partition(",")[0], notes=lost)
         lines.append(line)
-    made = [(line, column, found) for line, column, found in differences if found]
-    adjusted = holm([p for _, _, (_, p) in made])
-    for (line, column, (interval, _)), p in zip(made, adjusted, strict=True):
-        text = numbers.plus_minus(100 * interval.value, 50 * (interval.hi - interval.lo))
-        line[column] = Cell(
-            f"{text} (p = {p:.2g})", round(100 * interval.value, 4), 100 * interval.lo, 100 * interval.hi
-        )
-    best = (
-        _best(accuracy) if accuracy["env_id"].nunique() == 1 and len(lines) == accuracy["variant"].nunique() else None
-    )
-    if best is not None:
-        for line in lines:
-            if line["variant"].text == best:
-                line["accuracy (%)"] = _bold(line["accuracy (%)"])
-    heads = [*map(_head, index), "params"]
-    heads += [
-        h for h in ("accuracy (%)", "seeds", "- real (points)", "- slim real (points)") if any(h in n for n in lines)
-    ]
-    if any("- real (points)" in line for line in lines) and "- slim real (points)" not in heads:
-        heads.append("- slim real (points)")
-    below = [_BOLD] if best is not None else []
-    below += [_ADJUSTED.format(len(made))] if len(made) > 1 else []
-    columns = tuple(
-        Column(head, head in ("variant", "path", "dtype", "recipe", "shape", "machine")) for head in heads
-    )
+    for (line, control, one), p in zip(made, holm([one.p for _, _, one in made]), strict=True):
+        line[_minus(compared, control)] = _difference(compared, one, p)
+        line[f"p against {control}"] = Cell(f"{p:.2g}", float(f"{p:.3g}"))
+        line[f"verdict against {control}"] = words(one.verdict(p))
+    best = _best(sound, compared) if len(lines) == rows["variant"].nunique() else None
+    for line in lines:
+        if best is not None and line["variant"].text == best:
+            line[_metric_head(compared)] = replace(line[_metric_head(compared)], best=True)
+    below = [_BOLD if best is not None else "", _notes(sound, compared, len(made)), _edges(sound)]
+    heads = [*map(_head, index), "params", *map(_metric_head, told), "seeds", "lr"]
+    heads += [_minus(compared, control) for control in _CONTROLS]
+    heads += [f"{said} against {control}" for control in _CONTROLS for said in ("p", "verdict")]
+    heads = [head for head in dict.fromkeys([*heads, _metric_head(compared)]) if any(head in line for line in lines)]
+    columns = tuple(Column(head, head in _WORDS, "csv" if " against " in head else "index") for head in heads)
     body = tuple(tuple(line.get(head, Cell()) for head in heads) for line in lines)
-    return Table(name, title, columns, body, tuple(below))
+    return Table(name, title, columns, body, tuple(filter(None, below)))
+
+
+def _sound(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows[(rows["status"] == "ok") & rows["value"].notna()]
+
+
+# --------------------------------------------------------------------------------------------------------- cells
 
 
 def _head(key: str) -> str:
     return "machine" if key == "env_id" else key.replace("_", " ")
 
 
+def _metric_head(metric: str) -> str:
+    return units.scale(metric, []).label(metric.replace("_", " "))
+
+
+def _minus(metric: str, control: str) -> str:
+    if metric in MAGNITUDES:
+        return f"/ {control}"
+    return f"- {control} (points)" if metric in units.PER_CENT else f"- {control}"
+
+
 def _factor(value: object) -> Cell:
     if pd.isna(value):  # type: ignore[call-overload]
         return Cell()
-    return Cell(str(value), float(value)) if isinstance(value, int | float) else words(value)
+    return Cell(f"{value:g}", float(value)) if isinstance(value, int | float) else words(value)
 
 
-def _line(text: object) -> str:
-    return " ".join(str(text).split())[:120]
-
-
-def _bold(cell: Cell) -> Cell:
-    return Cell(cell.text, cell.value, cell.lo, cell.hi, True, cell.notes)
-
-
-def _difference(mine: pd.DataFrame, control: Sequence[float | None]) -> tuple[Interval, float] | None:
-    """The difference over the pairs that there are, with its p-value; None with fewer than two."""
-    pairs = [(float(a), b) for a, b in zip(mine["value"], control, strict=True) if b is not None]
-    return paired_difference([a for a, _ in pairs], [b for _, b in pairs]) if len(pairs) > 1 else None
-
-
-def _best(accuracy: pd.DataFrame) -> str | None:
-    """The variant whose accuracy is above every other's over the same seeds, by paired tests; None where none is."""
-    grid = accuracy.assign(value=accuracy["value"].astype(float)).pivot_table(
-        index="seed", columns="variant", values="value", aggfunc="mean"
+def _lost(own: pd.DataFrame) -> tuple[str, ...]:
+    """A footnote for each training that failed."""
+    failed = own[own["status"] != "ok"].drop_duplicates("case_id")
+    told = zip(failed["status"], failed["seed"], failed["reason"], strict=True)
+    return tuple(
+        dict.fromkeys(f"{status}, seed {seed}: {' '.join(str(why).split())[:160]}" for status, seed, why in told)
     )
-    grid = grid.dropna()
-    if len(grid) < 2 or grid.shape[1] < 2:
+
+
+def _params(own: pd.DataFrame) -> Cell:
+    """Parameters, and of a converted net how many of them went."""
+    params = own.loc[own["metric"] == "params", "value"].astype(float)
+    if not len(params):
+        return Cell()
+    removed = json.loads(own["details"].iloc[0] or "{}").get("params_removed")
+    text = f"{params.iloc[0]:,.0f}" + (f" (-{100 * removed:.0f} %)" if removed else "")
+    return Cell(text, float(params.iloc[0]))
+
+
+def _mean(metric: str, values: Sequence[float], notes: tuple[str, ...]) -> Cell:
+    if metric in MAGNITUDES and min(values) <= 0:  # a rule that is fixed has no distance
+        return Cell(f"at most {max(values):.1e}", max(values), notes=notes)
+    found = mean(metric, values)
+    if metric in MAGNITUDES:
+        text = f"{found.value:.1e}" if math.isnan(found.lo) else f"{found.value:.1e} [{found.lo:.1e}, {found.hi:.1e}]"
+        return Cell(text, *(float(f"{end:.3g}") for end in (found.value, found.lo, found.hi)), notes=notes)
+    factor = units.scale(metric, []).factor
+    value, lo, hi = (end / factor for end in (found.value, found.lo, found.hi))
+    return Cell(numbers.plus_minus(value, (hi - lo) / 2), *numbers.supported(value, lo, hi), notes=notes)
+
+
+def _difference(metric: str, one: Comparison, p: float) -> Cell:
+    said = f"(p = {p:.2g}, {one.verdict(p)})"
+    ends = (one.interval.value, one.interval.lo, one.interval.hi)
+    if metric in MAGNITUDES:
+        value, lo, hi = map(math.exp, ends)
+        return Cell(f"{value:.2g} [{lo:.2g}, {hi:.2g}] {said}", *(float(f"{end:.3g}") for end in (value, lo, hi)))
+    value, lo, hi = (end / units.scale(metric, []).factor for end in ends)
+    return Cell(f"{numbers.plus_minus(value, (hi - lo) / 2)} {said}", *numbers.supported(value, lo, hi))
+
+
+def _rates(own: pd.DataFrame) -> Line:
+    """The learning rates that a search found, the most frequent first, where there was one."""
+    chosen = [rate for text in _once(own)["details"] if (rate := json.loads(text or "{}").get("lr"))]
+    counted = sorted(((chosen.count(rate), rate) for rate in set(chosen)), reverse=True)
+    return {"lr": words(", ".join(f"{rate:g} ×{times}" for times, rate in counted))} if chosen else {}
+
+
+def _once(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.drop_duplicates(["case_id", "env_id"])
+
+
+# --------------------------------------------------------------------------------------------------- what is said
+
+_BOLD = "Bold: better than every other row over the same seeds, by the same test, adjusted by Holm."
+
+
+def _best(rows: pd.DataFrame, metric: str) -> str | None:
+    """The variant that did better than every other over the same seeds, by paired tests; None where none did."""
+    rows = rows[rows["metric"] == metric]
+    if rows["env_id"].nunique() > 1 or rows["variant"].nunique() < 2:
         return None
-    first = str(grid.mean().idxmax())
-    tests = [
-        paired_difference(grid[first].tolist(), grid[other].tolist()) for other in grid.columns if other != first
-    ]
-    below = all(p < _LEVEL for p in holm([p for _, p in tests]))
-    return first if below and all(interval.value > 0 for interval, _ in tests) else None
+    means = {str(name): _middle(metric, own) for name, own in rows.groupby("variant", sort=False)}
+    first = (max if METRICS[metric].better == "higher" else min)(means, key=lambda name: means[name])
+    mine = rows[rows["variant"] == first]
+    tests = []
+    for _, other in rows[rows["variant"] != first].groupby("variant", sort=False):
+        by_seed: Mapping[int, str] = dict(zip(other["seed"], other["case_id"], strict=True))
+        one = compare(mine, rows, [by_seed.get(seed) for seed in mine["seed"]], metric)
+        if one is None:
+            return None
+        tests.append(one)
+    adjusted = holm([one.p for one in tests])
+    return first if all(one.verdict(p) == "better" for one, p in zip(tests, adjusted, strict=True)) else None
+
+
+def _middle(metric: str, own: pd.DataFrame) -> float:
+    found: Interval = mean(metric, own["value"].astype(float).tolist())
+    return found.value
+
+
+def _edges(rows: pd.DataFrame) -> str:
+    """A warning where a search ended at the edge of its grid."""
+    found = {}
+    for variant, own in _once(rows).groupby("variant", sort=False):
+        if count := sum(bool(json.loads(text or "{}").get("lr_at_edge")) for text in own["details"]):
+            found[str(variant)] = count
+    if not found:
+        return ""
+    named = ", ".join(f"{variant} {count}×" for variant, count in found.items())
+    return f"The best learning rate was the first or last that was tried, a better one may lie beyond: {named}."
+
+
+def _notes(rows: pd.DataFrame, metric: str, comparisons: int) -> str:
+    if not comparisons:
+        return ""
+    test = (
+        "Student's paired test with the variance for repeated splits of one data set (Nadeau and Bengio 2003)"
+        if overlap(rows[rows["metric"] == metric])
+        else "Student's paired test"
+    )
+    adjusted = f", adjusted by Holm for the {comparisons} comparisons of the table" if comparisons > 1 else ""
+    return (
+        f"Differences are paired by seed, with an interval of 95 % each; p is that of {test}{adjusted}; "
+        f"better and worse are said below p = {ALPHA}."
+    )

@@ -109,6 +109,23 @@ def test_presets_have_the_widths_and_the_type_of_the_journal(everything, preset,
             plt.close(figure)
 
 
+def test_a_variant_looks_the_same_in_all_panels_of_a_figure(everything):
+    slim = everything[everything["variant"] == "real"].assign(control="slim:x")
+    slim = [
+        slim.assign(variant=f"slim real ({name})", case_id=slim["case_id"] + name) for name in ("ph n=2", "ph n=4")
+    ]
+    few = everything[~((everything["variant"] == "ph n=2") & (everything["batch"] == 1))]
+    slim[0] = slim[0][slim[0]["batch"] == 32]
+    for spec in figures.builtin():
+        for name, figure in figures.draw(pd.concat([few, *slim], ignore_index=True), spec):
+            looks = {}
+            for line in (line for axis in shown(figure) for line in axis.containers if hasattr(line, "lines")):
+                first = line.lines[0]
+                own = (first.get_color(), first.get_marker(), first.get_fillstyle(), str(first.get_linestyle()))
+                assert looks.setdefault(line.get_label(), own) == own, (name, line.get_label())
+            plt.close(figure)
+
+
 def test_axes_have_names_and_units(drawn):
     for name, figure in drawn.items():
         for axis in shown(figure):
@@ -272,6 +289,14 @@ def test_a_speed_up_is_the_inverse_of_the_ratio_and_in_brackets_where_the_interv
         assert (f"({text})" if row["lo"] <= 1 <= row["hi"] else text) in cells
     assert "oom" in cells
     assert [label.get_text() for label in axis.get_yticklabels()] == ["ph n=2", "ph n=4", "quaternion", "ph n=16"]
+
+
+def test_few_variants_share_a_map_with_what_else_was_varied():
+    df = made(9 * 2 * 40, (("real", 1), ("ph", 4)), subject=("conv2d",), phase=("infer",), batch=(1, 32), size=(16, 4),
+              dtype=("float32",), threads=(2,), channels=(8, 16), failures=False, **ONE_MACHINE)  # fmt: skip
+    figure = one(df, kind="heatmap", x="channels")
+    assert [axis.get_title() for axis in shown(figure)] == ["conv2d, infer, batch 1", "conv2d, infer, batch 32"]
+    assert [label.get_text() for label in shown(figure)[0].get_yticklabels()] == ["ph n=4, size 4", "ph n=4, size 16"]
 
 
 def test_machines_are_compared_over_the_groups_that_they_share(everything):
@@ -472,7 +497,10 @@ def test_what_is_wrong_in_a_figure_file_is_one_line(tmp_path, text, words):
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ({"kind": "against", "where": {"algebar": "ph"}}, "the table has no column 'algebar': did you mean algebra"),
+        (
+            {"kind": "against", "where": {"algebar": "ph"}},
+            "the table has no column 'algebar', and no shape such an axis: did you mean algebra",
+        ),
         ({"kind": "against", "where": {"n": "four"}}, "n is a number, not 'four'"),
         ({"kind": "against", "x": "algebra"}, "x is 'algebra', which holds no numbers"),
         ({"kind": "against", "metrics": ["latncy"]}, "no metric 'latncy': did you mean latency"),

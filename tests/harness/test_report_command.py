@@ -80,7 +80,18 @@ def test_a_filter_reports_on_a_part_elsewhere(stored, one, tmp_path):
     report(stored, "--filter", "channels=48,96", "--filter", "algebra=real,ph", *one, "--out", tmp_path / "part")
     assert set(table.read(tmp_path / "part" / "table.csv")["channels"]) == {48, 96}
     fails("leaves no record", stored, "--filter", "n=77", "--out", tmp_path / "part")
-    fails("no column 'algebar': did you mean algebra", stored, "--filter", "algebar=ph", "--out", tmp_path / "part")
+    report(stored, "--filter", "variant=ph n=4", "--filter", "batch=1", *one, "--out", tmp_path / "with_baseline")
+    assert set(table.read(tmp_path / "with_baseline" / "table.csv")["variant"]) == {"real", "ph n=4"}
+    report(stored, "--filter", "variant=ph n=4", "--filter", "metric=params", *one, "--out", tmp_path / "counts")
+    assert set(table.read(tmp_path / "counts" / "table.csv")["metric"]) == {"params"}
+    fails(
+        "no column 'algebar', and no shape such an axis: did you mean algebra",
+        stored,
+        "--filter",
+        "algebar=ph",
+        "--out",
+        tmp_path / "part",
+    )
     fails("it takes key=value", stored, "--filter", "ph", "--out", tmp_path / "part")
 
 
@@ -111,17 +122,17 @@ def test_what_is_no_table_is_one_line(stored, tmp_path):
     df.drop(columns=["case_id"]).to_parquet(path, index=False)
     fails("it has no column 'case_id'", stored)
     df.astype({"value": "str"}).assign(value="fast").to_parquet(path, index=False)
-    fails("holds text where a number belongs", stored)
+    fails("is no sound table of records", stored)
     path.write_bytes(b"PAR1 and then nothing")
-    fails("cannot be read as a table", stored)
+    fails("is no sound table of records", stored)
     path.unlink()
     (stored / "table.csv").write_text("")
-    fails("cannot be read as a table", stored)
+    fails("is no sound table of records", stored)
     (stored / "table.csv").write_text("a,b\n1,2\n")
     fails("it has no column 'subject'", stored)
     (stored / "table.csv").unlink()
     fails("is no run folder", stored)
-    fails("takes a .parquet or a .csv", Path(__file__))
+    fails("is no sound table of records", Path(__file__))
 
 
 def test_unknown_presets_and_formats_are_one_line(stored):
@@ -129,9 +140,3 @@ def test_unknown_presets_and_formats_are_one_line(stored):
     fails("gif is none of pdf, svg, png", stored, "--format", "pdf,gif")
     fails("it names none of pdf, svg, png", stored, "--format", ",")
     fails("cannot be read", stored, "--figures", stored / "none.toml")
-
-
-def test_a_table_of_the_first_runs_has_no_twin_and_is_read(stored):
-    df = table.read(stored / "table.parquet").drop(columns=["twin"])
-    df.to_csv(stored / "old.csv", index=False)
-    assert set(table.read(stored / "old.csv")["twin"]) == {""}

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 from made_tables import ENVS, beside_paths, made, trained
 
-from bench.report import figures, paper, style, table, tables
+from bench.cli import app
+from bench.report import figures, style, table, tables
 from bench.report.figures import Spec
-from bench.report.summary import plus_minus, readable, section, summary
+from bench.report.summary import plus_minus, readable, summary
 from bench.report.tables import numbers
 from bench.report.tables.measured import MOST_ROWS, fastest
 from bench.report.tables.model import Cell, Column, Table, footnotes
@@ -73,6 +75,14 @@ def test_numbers_are_written_for_people(value, unit, text):
 )
 def test_digits_are_those_that_the_interval_supports(value, half, text):
     assert plus_minus(value, half) == text
+
+
+def test_latex_has_powers_of_ten_and_minus_signs_in_numbers_alone():
+    cells = (Cell("ph-2e-07"), Cell("2.1e-07 [1.0e-07, 2.0e+05]", 2.1e-7), Cell("-0.2 ± 0.5 (p = 0.33)", -0.2))
+    tex = latex(Table("a", "", tuple(Column(name) for name in "abc"), (cells,)))
+    assert "ph-2e-07 &" in tex
+    assert r"2.1$\times10^{-7}$ {[}1.0$\times10^{-7}$, 2.0$\times10^{5}$] &" in tex
+    assert r"$-$0.2 $\pm$ 0.5 (p = 0.33)" in tex
 
 
 def test_a_wide_interval_is_told_by_its_ends():
@@ -369,13 +379,19 @@ def test_a_csv_keeps_two_columns_of_one_name_apart():
     assert csv(own).splitlines() == ["n,n ", "1,x"]
 
 
-@pytest.mark.parametrize(
-    "sweep", sorted(path.parent.parent.name for path in (ROOT / "results/reference").glob("*/*/table.parquet"))
-)
-def test_reference_tables_are_what_their_stored_tables_give(sweep, tmp_path):
+STORED = sorted((ROOT / "results/reference").glob("*/*/table.parquet"))
+DERIVED = ("summary.md", "pareto.csv", "curves.csv", "tables/*")
+
+
+@pytest.mark.parametrize("stored", STORED, ids=lambda path: path.parent.parent.name)
+def test_reference_tables_are_what_their_stored_tables_give(stored, tmp_path, monkeypatch):
     """``make figures`` would change nothing but figures."""
-    for stored in (ROOT / "results/reference" / sweep).glob("*/table.parquet"):
-        df = table.read(stored)
-        models, subjects = paper.tables(df), tables.of(df)
-        text = "\n\n".join([*map(section, models), summary(df, subjects)])
-        assert (stored.parent / "summary.md").read_text(encoding="utf-8") == text, "run make figures"
+    monkeypatch.chdir(ROOT)  # the command that a table names begins here
+    monkeypatch.setattr(figures, "write", lambda *args, **options: figures.Outcome())
+    CliRunner().invoke(app, ["report", str(stored.relative_to(ROOT)), "--out", str(tmp_path)], catch_exceptions=False)
+    there, made = (
+        {path.relative_to(folder): path.read_bytes() for pattern in DERIVED for path in folder.glob(pattern)}
+        for folder in (stored.parent, tmp_path)
+    )
+    assert set(there) == set(made), "run make figures"
+    assert [name for name, content in made.items() if there[name] != content] == [], "run make figures"

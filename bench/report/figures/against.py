@@ -27,7 +27,7 @@ def draw(df: pd.DataFrame, spec: Spec) -> Drawing:
     looks = axes.looks(pd.concat([rows.drop_duplicates("variant") for rows in of.values()]))
     for metric, rows in of.items():
         rows = rows[rows[spec.x].notna()]
-        own, count = panels(rows, but, most=max(1, spec.panels // len(metrics)))
+        own, count = panels(rows, but, x=spec.x, least=spec.least, most=max(1, spec.panels // len(metrics)))
         found += count
         for panel in own:
             key = _key(panel, spec.x, hue)

@@ -25,15 +25,38 @@ _NOTE = (
 def draw(df: pd.DataFrame, spec: Spec) -> Drawing:
     """A map for each subject and phase; rows are variants in the order of n, columns the values of x."""
     rows = of_metric(df, "latency_ratio")
-    rows = rows[rows[spec.x].notna() & (rows["look"] != "real")]
-    made, found = panels(rows, [spec.x, "out_channels"], most=spec.panels)
-    wide = [panel for panel in made if panel.rows[spec.x].nunique() >= spec.least]
-    reach = max((_reach(panel.rows) for panel in wide), default=0.5)
+    rows = _folded(rows[rows[spec.x].notna() & (rows["look"] != "real")], spec.x)
+    made, found = panels(rows, [spec.x, "out_channels"], x=spec.x, least=spec.least, most=spec.panels)
+    reach = max((_reach(panel.rows) for panel in made), default=0.5)
     drawn = [
         Drawn(panel.subject, panel.title, partial(_panel, panel=panel, x=spec.x, reach=reach), _height(panel))
-        for panel in wide
+        for panel in made
     ]
     return Drawing(drawn, _NOTE, found, f"latency_ratio at {spec.least} values of {spec.x}")
+
+
+_MOST_ROWS = 12  # of one map, where some of them are what else was varied
+_FOLDED = {"size": "size {:g}", "kernel_size": "kernel {:g}", "dtype": "{}", "memory_format": "{}"}
+
+
+def _folded(rows: pd.DataFrame, x: str) -> pd.DataFrame:
+    """Where a subject has few variants, what else varies becomes rows of one map: a map of one row is none.
+
+    ``turn`` orders the rows of one variant.
+    """
+    made = [rows.assign(turn=0)] if not len(rows) else []
+    for _, own in rows.groupby(["subject", "phase"], sort=False):
+        own, count, keys = own.copy(), own["variant"].nunique(), []
+        for key in (key for key in _FOLDED if key != x):
+            levels = own[key].nunique()
+            if levels > 1 and count * levels <= _MOST_ROWS and own[key].notna().all():
+                count, keys = count * levels, [*keys, key]
+        own["turn"] = own.groupby(keys).ngroup() if keys else 0
+        for key in keys:
+            own["variant"] = own["variant"] + ", " + own[key].map(_FOLDED[key].format)
+            own[key] = own[key].iloc[0]
+        made.append(own)
+    return pd.concat(made)
 
 
 def _reach(rows: pd.DataFrame) -> float:
@@ -48,7 +71,7 @@ def _height(panel: Panel) -> float:
 
 def _panel(axis: Axes, panel: Panel, x: str, reach: float) -> None:
     both = pd.concat([panel.rows, panel.failed]) if len(panel.failed) else panel.rows
-    order = both.sort_values(["n", "look", "variant"], kind="stable")["variant"].unique()
+    order = both.sort_values(["n", "look", "turn", "variant"], kind="stable")["variant"].unique()
     columns = sorted(both[x].unique())
     good = one_each(panel.rows, ["variant", x])
     grid = good.assign(speedup=1 / good["value"]).pivot(index="variant", columns=x, values="speedup")
@@ -73,7 +96,7 @@ def _panel(axis: Axes, panel: Panel, x: str, reach: float) -> None:
     axis.set_facecolor("0.93")
     axis.grid(visible=False)
     axis.set_xticks(np.arange(len(columns)) + 0.5, [f"{float(value):g}" for value in columns])
-    axis.set_yticks(np.arange(len(order)) + 0.5, [axes.label(str(name), 22) for name in order])
+    axis.set_yticks(np.arange(len(order)) + 0.5, [axes.label(str(name), 30) for name in order])
     axis.tick_params(length=0)
     axis.set(xlabel=units.name_of(x), ylabel="")
 

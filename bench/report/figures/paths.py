@@ -23,14 +23,12 @@ def draw(df: pd.DataFrame, spec: Spec) -> Drawing:
     metric = spec.only(["latency_ratio"])[0]
     rows = of_metric(df, metric)
     # a path has its own best memory format; the panel says which it is
-    made, found = panels(rows[rows["path"] != "none"], paths=True, most=10 * spec.panels)
-    several = [panel for panel in made if panel.rows["path"].nunique() >= spec.least]
+    made, found = panels(rows[rows["path"] != "none"], x="path", least=spec.least, most=spec.panels)
     looks = axes.looks(rows)
     drawn = [
         Drawn(panel.subject, panel.title, partial(_panel, panel=panel, metric=metric, spec=spec, looks=looks))
-        for panel in several[: spec.panels]
+        for panel in made
     ]
-    found = found if found > len(made) else len(several)
     return Drawing(drawn, found=found, lacks=f"{metric} along {spec.least} paths")
 
 

@@ -79,19 +79,19 @@ def _once(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def panels(
-    rows: pd.DataFrame, but: Sequence[str] = (), *, paths: bool = False, most: int = MOST_PANELS
+    rows: pd.DataFrame, but: Sequence[str] = (), *, x: str = "", least: int = 1, most: int = MOST_PANELS
 ) -> tuple[list[Panel], int]:
     """A panel for each subject, phase and data set, and for what else varies ``but`` some; and how many there are.
 
-    paths: whether rows of all paths stay together; else a panel has one, the default where it was measured.
-    At most ``most`` are made, as many of each subject and phase.
+    x: what lies along the axis, at ``least`` values of which a panel has numbers. Where that is not the path, a panel
+    has one path, the default where it was measured. At most ``most`` are made, as many of each subject and phase.
     """
     groups = list(rows.groupby(["subject", "phase", "data"], sort=False))
     short = machines(rows["env_id"].dropna())
     made: list[Panel] = []
     total = 0
     for (subject, phase, data), of_phase in groups:
-        own, names = (of_phase, []) if paths else _one_path(of_phase)
+        own, names = (of_phase, []) if x == "path" else _one_path(of_phase)
         names = [*([] if phase == "none" else [str(phase).replace("_", " ")]), *names]
         if (
             "batch" not in but
@@ -103,7 +103,7 @@ def panels(
         keys = [key for key in varying(own, but=[*but, "path"]) if key != "recipe"]
         if "shape" in keys:
             own = own.assign(shape=differing(own["shape"]))
-        count, parts = _parts(own, keys)
+        count, parts = _parts(own, keys, x, least)
         total += count
         share = max(1, most // len(groups))
         for values, part in itertools.islice(parts, share):
@@ -116,9 +116,14 @@ def panels(
     return made, total
 
 
-def _parts(rows: pd.DataFrame, keys: list[str]) -> tuple[int, Iterator[tuple[tuple[object, ...], pd.DataFrame]]]:
+def _parts(
+    rows: pd.DataFrame, keys: list[str], x: str, least: int
+) -> tuple[int, Iterator[tuple[tuple[object, ...], pd.DataFrame]]]:
+    at = rows[x].where(rows["good"]) if x else rows["good"]
     if not keys:
-        return 1, iter([((), rows)])
+        return (1, iter([((), rows)])) if at.nunique() >= least else (0, iter(()))
+    if x:
+        rows = rows[at.groupby([rows[key] for key in keys], sort=False, dropna=False).transform("nunique") >= least]
     groups = rows.groupby(keys, sort=False, dropna=False)
     return groups.ngroups, ((values, part) for values, part in groups)
 

@@ -77,6 +77,12 @@ def _latex_letter(letter: str) -> str:
     return letter if accented and ord(letter) < 0x100 else f"{{[}}U+{ord(letter):04X}]"
 
 
+def _latex_number(text: str) -> str:
+    """A number with its interval: powers of ten as such, and a minus where a hyphen stands for one."""
+    parts = re.split(r"(?<=\d)e([+-]\d+)", re.sub(r"(?<![\w.+-])-(?=[\d.∞])", "−", text))
+    return "".join(rf"$\times10^{{{int(part)}}}$" if at % 2 else latex_text(part) for at, part in enumerate(parts))
+
+
 def latex(table: Table, provenance: str = "") -> str:
     """A tabular for a float of yours; it takes \\usepackage{booktabs}, and no other package.
 
@@ -87,7 +93,8 @@ def latex(table: Table, provenance: str = "") -> str:
 
     def shown(cell: Any) -> str:
         noted = ",".join(marks[note] for note in cell.notes)
-        return latex_text(cell.text) + (rf"\textsuperscript{{{noted}}}" if noted else "")
+        text = latex_text(cell.text) if cell.value is None else _latex_number(cell.text)
+        return text + (rf"\textsuperscript{{{noted}}}" if noted else "")
 
     heads = {str(at): latex_text(column.name) for at, column in enumerate(table.columns)}
     cells = pd.DataFrame([list(row) for row in table.rows], columns=list(heads), dtype=object)

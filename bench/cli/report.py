@@ -104,10 +104,12 @@ def _show(
             inside(out, name).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{out} cannot be written ({error.strerror}): choose another folder with --out") from None
-    fresh = stored is None or stored.parent.resolve() != out.resolve()
-    written = table.write(df, out) if fresh else [stored]
-    beside = ", ".join(path.name for path in (*written[1:], *curves.write(df, out), *pareto.write(df, out)))
-    tell(f"table:   {written[0]} ({len(df)} records{'' if fresh else ', as stored'}; also {beside}, summary.md)")
+    if stored is None or stored.parent.resolve() != out.resolve():
+        told, (first, *others) = "", table.write(df, out)
+    else:
+        told, first, others = ", as stored", stored, []
+    others += [*curves.write(df, out), *pareto.write(df, out), out / "summary.md"]
+    tell(f"table:   {first} ({len(df)} records{told}; also {', '.join(path.name for path in others)})")
     origin = provenance(df, folder, _options(wanted))
     models, subjects = paper.tables(df), tables.of(df)
     told = "\n\n".join([*map(section, models), summary(df, subjects)])
@@ -118,10 +120,10 @@ def _show(
     if models or subjects:
         tell(f"         (of each also .md and .csv in {out / 'tables'})")
     drawn = figures.write(df, out / "figures", specs=specs, preset=preset, formats=wanted.formats, provenance=origin)
-    first, *others = wanted.formats
+    more = ", ".join(f".{kind}" for kind in wanted.formats[1:])
     for path in drawn.paths:
-        if path.suffix == f".{first}":
-            tell(f"figure:  {path}" + (f" (also {', '.join(f'.{kind}' for kind in others)})" if others else ""))
+        if path.suffix == f".{wanted.formats[0]}":
+            tell(f"figure:  {path}" + (f" (also {more})" if more else ""))
     if not drawn.paths:
         tell("figure:  none: nothing that was measured can be drawn")
     for note in drawn.notes:

@@ -96,7 +96,7 @@ def measure(axis: Axes, metric: str, values: Sequence[float], kind: str = "auto"
 
 
 def _aside(both: pd.DataFrame, x: str, hue: str) -> pd.Series[float]:
-    """x, moved so that the series that share a tick stand side by side, within half of the space between ticks."""
+    """x, moved so that the series that share a tick stand side by side, within a third of the space between ticks."""
     levels = np.array(sorted(set(both[x].astype(float))))
     order = {name: index for index, name in enumerate(both[hue].unique())}
     if levels[0] <= 0:
@@ -106,7 +106,7 @@ def _aside(both: pd.DataFrame, x: str, hue: str) -> pd.Series[float]:
     count = rank.groupby(both[x]).transform("max") + 1
     most = max(2.0, float(count.max()))
     # as wide as the markers of the panel, where there is room
-    step = min(0.02 * (np.log2(levels[-1] / levels[0]) + 0.5), space / 2 / most)
+    step = min(0.02 * (np.log2(levels[-1] / levels[0]) + 0.5), space / 3 / most)
     return both[x].astype(float) * 2 ** (step * (rank - (count - 1) / 2))
 
 

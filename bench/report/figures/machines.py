@@ -17,8 +17,8 @@ from .rows import of_metric
 from .spec import Spec
 
 _NOTE = (
-    "Points: geometric means over the groups of cases that all variants and machines shown have. Bars, where there "
-    "is one such group: its interval."
+    "Points: geometric means over the groups of cases that all variants and machines shown have; bars: the interval, "
+    "where there is one group."
 )
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 

@@ -64,8 +64,8 @@ figures: $(READY) ## rebuild figures and tables of results/reference/ from the s
 docs: $(READY) ## build the site into site/, tutorials executed (3 minutes)
 	PYTHONPATH=$(CURDIR) NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict $(ARGS)
 
-docs-figures: ## put the reference results' numbers and figures into README and docs
-	$(PYTHON) docs/numbers.py
+docs-figures: $(READY) ## put the reference results' numbers and figures into README and docs
+	$(PY) docs/fill.py
 
 targets: $(READY) ## run the timing targets and print each with its interval
 	$(PY) tests/perf/run_targets.py $(ARGS)

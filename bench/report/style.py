@@ -106,7 +106,7 @@ def look(name: str, n: int | None = None) -> Look:
     """The look of an algebra, or any other name; n tells learned rules apart. It does not depend on neighbours."""
     if name == "ph" and n is not None:
         own = _LOOKS["ph"]
-        return Look(own.colour, _LEARNED.get(n, "^"), "full", _DASHES[_DASH_OF.get(n, n % len(_DASHES))])
+        return Look(own.colour, _LEARNED.get(n, "^v><"[n % 4]), "full", _DASHES[_DASH_OF.get(n, n % len(_DASHES))])
     if name in _LOOKS:
         return _LOOKS[name]
     at = zlib.crc32(name.encode())
@@ -121,20 +121,19 @@ def looks(names: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def told_apart(wanted: Sequence[tuple[str, int | None]]) -> list[Look]:
-    """The looks of several variants in one panel: those that would look alike get dashes of their own."""
+    """The looks of several variants in one panel: those that would look alike get other fills and dashes."""
     taken: set[Look] = set()
     found = []
     for name, n in wanted:
         own = look(name, n)
         start = _DASHES.index(own.dash)
-        fills = dict.fromkeys((own.fill, "full", "none", "bottom", "top", "left", "right"))
-        for fill in fills:
-            turned = (
-                Look(own.colour, own.marker, fill, _DASHES[(start + i) % len(_DASHES)]) for i in range(len(_DASHES))
-            )
-            if free := next((each for each in turned if each not in taken), None):
-                own = free
-                break
+        fills = list(dict.fromkeys((own.fill, "full", "none", "bottom", "top", "left", "right")))
+        turned = (
+            Look(own.colour, own.marker, fill, _DASHES[(start + i + turn) % len(_DASHES)])
+            for turn in range(len(_DASHES))
+            for i, fill in enumerate(fills)
+        )
+        own = next((each for each in turned if each not in taken), own)
         taken.add(own)
         found.append(own)
     return found

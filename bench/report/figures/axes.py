@@ -56,12 +56,12 @@ def log_ticks(low: float, high: float) -> list[float]:
     """Round numbers around and between two positive ones, the coarsest steps that leave three of them between."""
     decades = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 2)
     found: list[float] = []
-    for subs in (_EVERY_DECADE, (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7), tuple(np.arange(10, 100) / 10)):
+    for subs in (_EVERY_DECADE, (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)):
         found = [float(f"{sub}e{decade}") for decade in decades for sub in subs]
         if sum(low <= tick <= high for tick in found) >= 3:
             break
     else:
-        found = [float(tick) for tick in MaxNLocator(4).tick_values(low, high) if tick > 0]
+        found = [float(tick) for tick in MaxNLocator(5).tick_values(low, high) if tick > 0]
     if len(decades) > 10:  # more decades than labels fit
         found = found[:: math.ceil(len(decades) / 8)]
     return found
@@ -88,7 +88,8 @@ def measure(axis: Axes, metric: str, values: Sequence[float], kind: str = "auto"
         axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.6g}"))
         if all(value >= 0 for value in finite):
             reach = max((value / scale.factor for value in finite), default=1.0) or 1.0
-            axis.set_ylim(0, 1.12 * max(reach, 1.07 if metric == "latency_ratio" else 0.0))
+            top = 1.12 * max(reach, 1.07 if metric == "latency_ratio" else 0.0)
+            axis.set_ylim(-0.04 * top if min(finite, default=1.0) == 0 else 0, top)  # a marker at 0 is seen whole
     if metric == "latency_ratio":
         axis.axhline(1.0, color="0.45", linewidth=0.6, linestyle=(0, (2, 2)), zorder=1)
     axis.set_ylabel(scale.label(units.name_of(metric)))

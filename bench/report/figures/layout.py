@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -96,7 +97,7 @@ def page(panels: Sequence[Drawn], drawing: Drawing, preset: Preset, width: str =
         unused.set_visible(False)
     for axis, panel, title in zip(flat, panels, titles, strict=False):
         panel.draw(axis)
-        axis.set_title(title, linespacing=1.0)
+        axis.set_title(title, linespacing=1.1)
     below = _legend(figure, flat[: len(panels)], drawing.note, preset)
     figure.set_size_inches(across, min(preset.depth, sum(heights) + below))
     _settle(figure)
@@ -105,7 +106,12 @@ def page(panels: Sequence[Drawn], drawing: Drawing, preset: Preset, width: str =
 
 def _wrapped(title: str, inches: float, preset: Preset) -> str:
     letters = max(16, int(inches * 0.86 * 72 / (preset.letter * preset.text)))
-    return "\n".join(textwrap.wrap(title, letters, break_long_words=True, max_lines=4, placeholder=" …"))
+    whole = ", ".join(part.replace(" ", _KEPT) for part in title.split(", "))  # lines end after commas
+    lines = textwrap.wrap(whole, letters, break_long_words=True, max_lines=4, placeholder=" …")
+    return "\n".join(lines).replace(_KEPT, " ")
+
+
+_KEPT = "\u00a0"  # a space at which textwrap ends no line
 
 
 def _legend(figure: Figure, axes: Sequence[Axes], note: str, preset: Preset) -> float:
@@ -113,7 +119,9 @@ def _legend(figure: Figure, axes: Sequence[Axes], note: str, preset: Preset) -> 
     handles: dict[str, Any] = {}
     for axis in axes:
         for handle, text in zip(*axis.get_legend_handles_labels(), strict=True):
-            handles.setdefault(text, handle.lines[0] if isinstance(handle, ErrorbarContainer) else handle)
+            handles.setdefault(text, copy(handle.lines[0] if isinstance(handle, ErrorbarContainer) else handle))
+    for handle in handles.values():
+        handle.set_alpha(None)
     # why there is no figure stands after what there is
     handles = dict(sorted(handles.items(), key=lambda item: item[1].get_color() == FOOT))
     line = preset.small * 1.42 / 72
@@ -126,6 +134,7 @@ def _legend(figure: Figure, axes: Sequence[Axes], note: str, preset: Preset) -> 
         return below
     longest = max(len(part) for text in handles for part in text.split("\n"))
     columns = max(1, min(len(handles), int(across / (0.42 + longest * 1.07 * preset.letter * preset.small / 72))))
+    columns = math.ceil(len(handles) / math.ceil(len(handles) / columns))  # rows of one length
     legend = figure.legend(
         handles.values(), handles.keys(), loc="outside lower center", ncols=columns, title=told or None,
         frameon=False, columnspacing=1.2, handlelength=2.0, handletextpad=0.5, labelspacing=0.3, borderpad=0.2,
@@ -142,7 +151,16 @@ def _settle(figure: Figure) -> None:
         if axis.get_visible():
             _thin(axis.xaxis, 0)
             _thin(axis.yaxis, 1)
+            _inward(axis)
     figure.set_layout_engine("none")
+
+
+def _inward(axis: Axes) -> None:
+    """Move a title that is wider than its panel to where the labels beside it leave room."""
+    box, room = axis.title.get_window_extent(), axis.get_tightbbox(for_layout_only=True)
+    shift = max(room.x0 - box.x0, 0) + min(room.x1 - box.x1, 0) if room is not None else 0
+    if shift:
+        axis.title.set_x(axis.title.get_position()[0] + shift / axis.get_window_extent().width)
 
 
 def _thin(own: Axis, direction: int) -> None:

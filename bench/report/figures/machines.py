@@ -16,10 +16,7 @@ from .layout import Drawing, Drawn
 from .rows import of_metric
 from .spec import Spec
 
-_NOTE = (
-    "Points: geometric means over the groups of cases that all variants and machines shown have; bars: the interval, "
-    "where there is one group."
-)
+_NOTE = "Points: geometric means over the groups that all variants and machines shown have; bars: intervals of a lone group."
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,46 +86,59 @@ def panels(
     x: what lies along the axis, at ``least`` values of which a panel has numbers. Where that is not the path, a panel
     has one path, the default where it was measured. At most ``most`` are made, as many of each subject and phase.
     """
-    groups = list(rows.groupby(["subject", "phase", "data"], sort=False))
     short = machines(rows["env_id"].dropna())
-    made: list[Panel] = []
-    total = 0
-    for (subject, phase, data), of_phase in groups:
+    found = []
+    for (subject, _, data), of_phase in rows.groupby(["subject", "phase", "data"], sort=False):
         own, names = (of_phase, []) if x == "path" else _one_path(of_phase)
-        names = [*([] if phase == "none" else [str(phase).replace("_", " ")]), *names]
-        if (
-            "batch" not in but
-            and data == "none"
-            and own["batch"].nunique(dropna=False) == 1
-            and own["batch"].notna().all()
-        ):
-            names.append(f"batch {own['batch'].iloc[0]}")
+        names = [*_same(own, but), *names]
         keys = [key for key in varying(own, but=[*but, "path"]) if key != "recipe"]
         if "shape" in keys:
             own = own.assign(shape=differing(own["shape"]))
         count, parts = _parts(own, keys, x, least)
-        total += count
-        share = max(1, most // len(groups))
-        for values, part in itertools.islice(parts, share):
-            told = [
-                short.get(str(v), "") if k == "env_id" else named(k, v) for k, v in zip(keys, values, strict=True)
-            ]
-            good = part["good"]
-            of = str(subject) if data == "none" else f"{subject} on {data}"
-            made.append(Panel(of, (*names, *_unlike(told)), part[good], part[~good]))
-    return made, total
+        of = str(subject) if data == "none" else f"{subject} on {data}"
+        found.append((count, _made(parts, of, names, keys, short)))
+    shares = _shares([count for count, _ in found], most)
+    made = [panel for share, (_, own) in zip(shares, found, strict=True) for panel in itertools.islice(own, share)]
+    return made, sum(count for count, _ in found)
 
 
-def _parts(
-    rows: pd.DataFrame, keys: list[str], x: str, least: int
-) -> tuple[int, Iterator[tuple[tuple[object, ...], pd.DataFrame]]]:
+def _shares(counts: Sequence[int], most: int) -> list[int]:
+    """How many of each count are taken, so that none has much less than another that has as many."""
+    shares = [0] * len(counts)
+    left, order = most, sorted(range(len(counts)), key=lambda at: counts[at])
+    for turn, at in enumerate(order):
+        shares[at] = min(counts[at], max(1, left // (len(order) - turn)), max(left, 0))
+        left -= shares[at]
+    return shares
+
+
+def _same(rows: pd.DataFrame, but: Sequence[str]) -> list[str]:
+    """What all rows of a subject and phase share and a title names."""
+    phase, batch = str(rows["phase"].iloc[0]), rows["batch"].iloc[0]
+    names = [] if phase == "none" else [phase.replace("_", " ")]
+    of_layers = "batch" not in but and (rows["data"] == "none").all() and rows["batch"].notna().all()
+    return [*names, f"batch {batch}"] if of_layers and (rows["batch"] == batch).all() else names
+
+
+Parts = Iterable[tuple[tuple[object, ...], pd.DataFrame]]
+
+
+def _made(
+    parts: Parts, of: str, names: Sequence[str], keys: Sequence[str], short: Mapping[str, str]
+) -> Iterator[Panel]:
+    for values, part in parts:
+        told = [short.get(str(v), "") if k == "env_id" else named(k, v) for k, v in zip(keys, values, strict=True)]
+        yield Panel(of, (*names, *_unlike(told)), part[part["good"]], part[~part["good"]])
+
+
+def _parts(rows: pd.DataFrame, keys: list[str], x: str, least: int) -> tuple[int, Parts]:
     at = rows[x].where(rows["good"]) if x else rows["good"]
     if not keys:
-        return (1, iter([((), rows)])) if at.nunique() >= least else (0, iter(()))
+        return (1, [((), rows)]) if at.nunique() >= least else (0, [])
     if x:
         rows = rows[at.groupby([rows[key] for key in keys], sort=False, dropna=False).transform("nunique") >= least]
     groups = rows.groupby(keys, sort=False, dropna=False)
-    return groups.ngroups, ((values, part) for values, part in groups)
+    return groups.ngroups, groups
 
 
 def _unlike(told: list[str]) -> list[str]:

@@ -38,7 +38,7 @@ _CONSTANT = {
     "twin": "", "kind": "layer", "seed": 0, "timer": "host_warm", "compile": "none", "precision": "none", "rank": 0,
     "memory_format": "contiguous", "control": "none", "data": "none", "recipe": "{}", "reason": "", "marks": "",
     "code_rev": "0123456789ab", "schema": 1, "started": "2026-01-01T00:00:00+00:00", "status": "ok",
-    "out_channels": pd.NA, "kernel_size": 3, "width_scale": pd.NA,
+    "out_channels": None, "kernel_size": 3, "width_scale": None,
 }  # fmt: skip
 
 
@@ -145,10 +145,10 @@ def trained(variants: tuple[str, ...] = ("real", "quaternion", "ph n=2", "ph n=4
                 lines.append(
                     {
                         **_CONSTANT, "subject": "resnet8", "kind": "model", "variant": name, "algebra": algebra, "n": int(n),
-                        "shape": '{"size": 8}', "batch": 64, "channels": pd.NA, "size": 8, "seed": seed, "phase": "none",
+                        "shape": '{"size": 8}', "batch": 64, "channels": None, "size": 8, "seed": seed, "phase": "none",
                         "timer": "none", "dtype": "float32", "path": "none" if name == "real" else "auto", "threads": 1,
                         "data": "digits", "recipe": '{"epochs": 12}', "metric": metric, "unit": "1", "value": value,
-                        "lo": pd.NA, "hi": pd.NA, "samples": 1, "processes": 1, "path_built": "dense",
+                        "lo": None, "hi": None, "samples": 1, "processes": 1, "path_built": "dense",
                         "details": json.dumps({"losses": losses}), "case_id": f"{name}-{seed}", "group_id": f"t{seed}",
                         "baseline_id": f"real-{seed}", "env_id": ENVS[0],
                     }

@@ -124,7 +124,7 @@ class Case:
         """The case that ``factors`` describes; the inverse of ``factors``."""
         if unknown := set(factors) - _KNOWN:
             raise ValueError(f"a case has no factor {', '.join(sorted(unknown))}")
-        pairs = {key: _pairs(factors.get(key, {})) for key in ("shape", "recipe", "options")}
+        pairs = {key: _hashable(factors.get(key, {})) for key in ("shape", "recipe", "options")}
         return cls(**{**factors, **pairs})
 
     def slim_control(self) -> Case:
@@ -146,7 +146,7 @@ class Case:
         return replace(self, path="auto")
 
 
-def _pairs(values: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+def _hashable(values: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
     """Sorted, and hashable again: JSON made lists of tuples."""
     return tuple(sorted((key, tuple(v) if isinstance(v, list) else v) for key, v in values.items()))
 

@@ -233,8 +233,11 @@ class _Run:
         return len(self.running) + len(batch) < self.engine.width(job.task.kind)
 
     def _needs_all(self, job: Job) -> bool:
-        """Timing; and what died beside others, perhaps because of them."""
-        return bool(self.engine.alone) and (job.task.kind in self.engine.alone or len(job.state.deaths) > 0)
+        """Timing; what died beside others, perhaps because of them; a training of several processes."""
+        several = job.task.kind == "training" and dict(job.task.cases[0].recipe).get("devices", 1) > 1
+        return bool(self.engine.alone) and (
+            job.task.kind in self.engine.alone or len(job.state.deaths) > 0 or several
+        )
 
     def _claimed(self, jobs: Sequence[Job]) -> list[Job]:
         """Those that no other run has; one that was begun is ours already."""
@@ -282,7 +285,9 @@ class _Run:
         """Where a training keeps its checkpoints, of this code alone: another's weights are not gone on with."""
         if job.task.kind != "training":
             return None
-        folder = checkpoints.folder_of(self.store.folder, job.task.id, revision(job.task), job.place.hardware)
+        if self.options.policy.fresh and not job.state.attempts:
+            checkpoints.discard(self.store.folder, job.task.id, job.place.name)
+        folder = checkpoints.folder_of(self.store.folder, job.task.id, revision(job.task), job.place.name)
         tracks = self.store.folder.resolve() / "tracks"
         return protocol.Training(checkpoints=str(folder), track=self.options.track, tracks=str(tracks))
 
@@ -304,8 +309,8 @@ class _Run:
         line = {**self._line(job), **when}
         self.store.add_task(line, job.place.name)
         if job.task.kind == "training" and all(r["status"] not in ("timeout", "crashed") for r in line["results"]):
-            # else the next attempt goes on where this one ended
-            checkpoints.discard(self.store.folder, job.task.id, job.place.hardware)
+            # else bench run --retry-failed goes on where this one ended
+            checkpoints.discard(self.store.folder, job.task.id, job.place.name)
         self.measured += 1
         self.left[job.task.kind] -= 1
         if resume.failed(line):

@@ -96,13 +96,16 @@ def _exp(inner: Interval) -> Interval:
 
 
 def paired_difference(a: Sequence[float], b: Sequence[float], level: float = LEVEL) -> tuple[Interval, float]:
-    """Mean of a - b over pairs, its interval, and the two-sided p-value of Student's paired test."""
+    """Mean of a - b over pairs, its interval, and the two-sided p-value of Student's paired test.
+
+    p is NaN where all differences are one and the same: nothing says then how far chance would carry them.
+    """
     difference = np.asarray(a, dtype=float) - np.asarray(b, dtype=float)
     interval = mean_interval(difference.tolist(), level)
     if len(difference) < 2:
         return interval, math.nan
-    if np.ptp(difference) == 0:  # no spread: the test statistic is 0/0 or infinite
-        return interval, 1.0 if difference[0] == 0 else 0.0
+    if np.ptp(difference) == 0:
+        return interval, 1.0 if difference[0] == 0 else math.nan
     return interval, float(stats.ttest_1samp(difference, 0.0).pvalue)
 
 

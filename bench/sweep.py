@@ -109,6 +109,7 @@ class Sweep(_Strict):
     protocol: Protocol = Protocol()
     launch: Launch = Launch()
     plugins: list[str] = []
+    form: Literal["whole", "quick"] = "whole"
     cases: list[Entry] = Field(min_length=1)
 
     @property
@@ -117,7 +118,7 @@ class Sweep(_Strict):
         entries = [entry.shortened() for entry in self.cases if not entry.quick.skip]
         if entries == self.cases:
             raise UsageError(f"sweep {self.name!r} has no quick form: none of its entries has a [cases.quick]")
-        return self.model_copy(update={"name": f"{self.name}-quick", "cases": entries})
+        return self.model_copy(update={"name": f"{self.name}-quick", "cases": entries, "form": "quick"})
 
 
 def load(path: Path) -> Sweep:

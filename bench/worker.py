@@ -365,6 +365,7 @@ def _training_case(case: Case, request: Request) -> Result:
             device=request.device,
             threads=request.threads,
             data_root=request.data_root,
+            plugins=tuple(request.plugins),
             folder=asked.checkpoints,
             every=asked.every,
             track=asked.track,

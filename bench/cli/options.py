@@ -44,7 +44,9 @@ def planned_of(
 
     if data is not None and data not in DATA:
         raise UsageError(f"--data: unknown data set {data!r}: choose one of {', '.join(DATA)}")
-    sweep = load(path).quick if quick else load(path)
+    sweep = load(path)
+    if quick or sweep.form == "quick":
+        sweep = sweep.quick
     if refused := [name for name in sweep.plugins if name not in (plugins or [])]:
         raise UsageError(
             f"{path} asks for code that is not installed as a plug-in: if you trust it, add --plugin {refused[0]}"

@@ -144,10 +144,13 @@ def _measure(
     from ..progress import make_progress
     from ..run import run as run_sweep
     from ..store import Store
+    from ..sweep import load
 
     with Store(folder) as store:
         store.tasks()  # a damaged store is found before anything in it is replaced
-        store.write("sweep.toml", sweep_file.read_text(encoding="utf-8"))
+        text = sweep_file.read_text(encoding="utf-8")
+        said = "" if sweep.form == load(sweep_file).form else f'form = "{sweep.form}"\n'  # what --quick made of it
+        store.write("sweep.toml", said + text)
         machines.describe(store)
         try:
             engine = machines.engine(folder, store.tasks(), options.policy.fresh, _say)
@@ -200,11 +203,12 @@ def _told(summary: Summary) -> list[str]:
 def _check_data(names: list[str], root: Path | None, download: bool) -> None:
     from ..study.catalog import DATA
 
-    if all(DATA[name].bundled for name in names):
+    needing = [name for name in names if not DATA[name].bundled or DATA[name].extra]
+    if not needing:
         return
     from ..study.tasks import check
 
-    for name in names:
+    for name in needing:
         check(name, root, download)
 
 

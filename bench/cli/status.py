@@ -9,7 +9,7 @@ import typer
 
 from ..errors import UsageError
 from ..estimate import spoken
-from .options import Data, Filters, Plugins, QuickForm, planned_of
+from .options import Data, Filters, Plugins, planned_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +22,6 @@ def status(
     filters: Filters = None,
     data: Data = None,
     plugins: Plugins = None,
-    quick: QuickForm = False,
 ) -> None:
     """Show what is done, failed and left of a run folder's sweep by kind of task, and how long the rest will take."""
     from ..claims import held
@@ -33,7 +32,7 @@ def status(
         raise UsageError(f"{folder} is no run folder: it has no plan.jsonl; make one with bench run")
     if not (folder / "sweep.toml").is_file():
         raise UsageError(f"{folder} holds several sweeps, or none: bench report shows what it has")
-    sweep, planned = planned_of(folder / "sweep.toml", filters, data, plugins, quick)
+    sweep, planned = planned_of(folder / "sweep.toml", filters, data, plugins)
     found = count(sweep, planned, each(folder, "tasks.jsonl"), held(folder / "claims"))
     for env_id, kinds in found.items():
         typer.echo("\n".join(told(env_id, kinds)))

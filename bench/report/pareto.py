@@ -47,18 +47,15 @@ def on_front(points: Sequence[Point], higher: bool) -> list[bool]:
     return [not any(beats(other, own) for other in points) for own in points]
 
 
-# a cost of the net itself is the same on every machine
-_MEASURED = ("latency", "peak_bytes")
-
-COLUMNS = ("subject", "data", "recipe", "metric", "cost", "env_id", "variant", "algebra", "n", "cost_value", "value",
+COLUMNS = ("env_id", "subject", "data", "recipe", "metric", "cost", "variant", "algebra", "n", "cost_value", "value",
            "lo", "hi", "seeds", "on_front")  # fmt: skip
 
 
 def fronts(df: pd.DataFrame) -> pd.DataFrame:
     """Every variant of every trained subject at every cost that was measured, and whether it is on the front.
 
-    Columns: COLUMNS; env_id: of the machine that measured the cost, empty where that does not matter. A net that was
-    converted from a trained one is no point: it has cost the training of a real one, too.
+    Columns: COLUMNS. Trainings and costs are those of one machine. A net that was converted from a trained one is no
+    point: it has cost the training of a real one, too.
     """
     lines: list[dict[str, Any]] = []
     trained = df[(df["data"] != "none") & (df["status"] == "ok")]
@@ -67,23 +64,26 @@ def fronts(df: pd.DataFrame) -> pd.DataFrame:
         costs = costs.assign(place=_places(costs))
         trained = trained.assign(place=_places(trained))
         trained["subject"] = trained["subject"].mask(trained["twin"] != "", trained["twin"])
-        for keys, rows in trained.groupby(["subject", "data", "recipe"], sort=False):
-            if json.loads(str(keys[2])).get("start") != "project":
-                lines += _fronts(dict(zip(("subject", "data", "recipe"), keys, strict=True)), rows, costs)
+        for keys, rows in trained.groupby(list(_TOGETHER), sort=False):
+            named = dict(zip(_TOGETHER, map(str, keys), strict=True))
+            if json.loads(named["recipe"]).get("start") != "project":
+                lines += _fronts(named, rows, costs[costs["env_id"] == named["env_id"]])
     return pd.DataFrame(lines, columns=list(COLUMNS))
 
 
-def _fronts(keys: dict[str, Any], rows: pd.DataFrame, costs: pd.DataFrame) -> Iterator[dict[str, Any]]:
+_TOGETHER = ("env_id", "subject", "data", "recipe")
+
+
+def _fronts(keys: dict[str, str], rows: pd.DataFrame, costs: pd.DataFrame) -> Iterator[dict[str, Any]]:
     metric = headline(rows)
     rows = rows[(rows["metric"] == metric) & rows["value"].notna()]
     for cost in COSTS:
-        for env_id, by_place in _costs(costs, cost):
-            points = _points(rows, by_place, metric)
-            ends = on_front(list(points), METRICS[metric].better == "higher")
-            for (point, seeds), front in zip(points.items(), ends, strict=True):
-                told = {"cost_value": point.cost, "seeds": seeds, "on_front": front}
-                named = {name: getattr(point, name) for name in ("variant", "algebra", "n", "value", "lo", "hi")}
-                yield {**keys, "metric": metric, "cost": cost, "env_id": env_id, **named, **told}
+        points = _points(rows, _costs(costs, cost), metric)
+        ends = on_front(list(points), METRICS[metric].better == "higher")
+        for (point, seeds), front in zip(points.items(), ends, strict=True):
+            told = {"cost_value": point.cost, "seeds": seeds, "on_front": front}
+            named = {name: getattr(point, name) for name in ("variant", "algebra", "n", "value", "lo", "hi")}
+            yield {**keys, "metric": metric, "cost": cost, **named, **told}
 
 
 def _places(rows: pd.DataFrame) -> list[tuple[str, str, str, str]]:
@@ -99,16 +99,12 @@ def _without_batch(shape: str) -> str:
 Costs = Mapping[tuple[str, str, str, str], float]
 
 
-def _costs(rows: pd.DataFrame, cost: str) -> list[tuple[str, Costs]]:
-    """For each machine place → cost. Of several measurements the one in inference on the smallest batch."""
+def _costs(rows: pd.DataFrame, cost: str) -> Costs:
+    """Place → cost. Of several measurements the one in inference on the smallest batch."""
     rows = rows[rows["metric"] == cost]
     rows = rows.assign(trained=rows["data"] != "none", step=rows["phase"] != "infer")
-    rows = rows.sort_values(["trained", "step", "batch"], kind="stable")
-    found = []
-    for env_id, own in rows.groupby("env_id", sort=False) if cost in _MEASURED else [("", rows)]:
-        first = own.drop_duplicates("place")
-        found.append((str(env_id), dict(zip(first["place"], first["value"].astype(float), strict=True))))
-    return found
+    rows = rows.sort_values(["trained", "step", "batch"], kind="stable").drop_duplicates("place")
+    return dict(zip(rows["place"], rows["value"].astype(float), strict=True))
 
 
 def _points(rows: pd.DataFrame, costs: Costs, metric: str) -> dict[Point, int]:

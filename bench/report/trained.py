@@ -46,11 +46,12 @@ def compare(mine: pd.DataFrame, rows: pd.DataFrame, controls: Sequence[str | Non
     the one for that (stats.resampled_difference).
     """
     of_metric = rows[rows["metric"] == metric]
-    by_case = dict(zip(of_metric["case_id"], of_metric["value"].astype(float), strict=True))
+    places = zip(of_metric["env_id"], of_metric["case_id"], strict=True)
+    by_case = dict(zip(places, of_metric["value"].astype(float), strict=True))
     pairs = [
-        (float(a), by_case[control])
-        for a, case, control in zip(mine["value"], mine["case_id"], controls, strict=True)
-        if control in by_case and control != case
+        (float(a), by_case[env_id, control])
+        for a, env_id, case, control in zip(mine["value"], mine["env_id"], mine["case_id"], controls, strict=True)
+        if (env_id, control) in by_case and control != case
     ]
     if len(pairs) < 2 or (metric in MAGNITUDES and min(map(min, pairs)) <= 0):
         return None

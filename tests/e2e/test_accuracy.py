@@ -25,7 +25,7 @@ controls = ["slim"]
 [cases.axes]
 algebra = ["real", "ph"]
 n = 4
-widths = "8-8-8"
+widths = "12-12-12"
 data = "digits"
 seed = [0, 1, 2, 3]
 [cases.recipe]
@@ -40,7 +40,7 @@ controls = ["slim"]
 [cases.axes]
 algebra = ["real", "ph"]
 n = 4
-widths = "8-8-8"
+widths = "12-12-12"
 in_channels = 1
 size = 8
 num_classes = 10
@@ -50,7 +50,7 @@ subject = "resnet8"
 metrics = ["accuracy", "params"]
 [cases.axes]
 algebra = "real"
-widths = "8-8-8"
+widths = "12-12-12"
 data = "digits"
 [cases.recipe]
 epochs = 1

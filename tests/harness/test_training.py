@@ -256,7 +256,7 @@ def test_a_checkpoint_holds_no_code(tmp_path):
 
     path = tmp_path / "train.pt"
     torch.save({"format": 1, "net": Evil()}, path)
-    with pytest.raises(ValueError, match=r"train\.pt is damaged .*remove it") as error:
+    with pytest.raises(ValueError, match=r"train\.pt is damaged .*--retry-failed") as error:
         fit(setting(), small_net(), Recipe(epochs=1), path)
     assert "\n" not in str(error.value)
 

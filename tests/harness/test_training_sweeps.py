@@ -1,15 +1,19 @@
 """Trainings in sweeps: quick forms, recipes as part of a case, conversions, and what a run keeps meanwhile."""
 
 import json
+from pathlib import Path
 
 import pytest
+from engines import Instant
 
 from bench import run, sweep
 from bench.case import Case
+from bench.cli.options import planned_of
 from bench.errors import UsageError
 from bench.protocol import Reply, Result
 from bench.records import derive
 from bench.report import curves, table
+from bench.resume import Place, Policy
 from bench.store import Store, read_plan, read_tasks
 from bench.study import checkpoints
 
@@ -107,22 +111,25 @@ def test_a_case_that_crossed_to_a_worker_can_be_hashed_and_is_the_same(written):
 
 
 class Quiet:
-    def start(self, total, done): ...
-    def begin(self, task): ...
-    def end(self, task, seconds, problems): ...
+    def start(self, total, done, seconds): ...
+    def begin(self, task, attempt): ...
+    def again(self, task, reason): ...
+    def end(self, task, line, seconds): ...
 
 
 CURVE = [{"epoch": 1, "train_loss": 0.5, "val_accuracy": 0.6, "seconds": 1.0}]
 
 
-def go(path, folder, status="ok", seen=None):
-    def measure(task_id, request):
+def go(path, folder, status="ok", seen=None, env_id="cpu-x", **policy):
+    """A run whose trainings leave a checkpoint behind; seen: what each was told of where to keep it."""
+
+    def answer(order):
+        request = order.request
         if request.kind == "training":
-            kept = request.training.checkpoints
-            seen.append((kept, request.training.track))
-            checkpoint = folder / "checkpoints" / kept.rsplit("/", 1)[-1]
-            checkpoint.mkdir(parents=True, exist_ok=True)
-            (checkpoint / "train.pt").write_bytes(b"weights")
+            kept = Path(request.training.checkpoints)
+            seen.append((kept, request.training.track, kept.exists()))
+            kept.mkdir(parents=True, exist_ok=True)
+            (kept / "train.pt").write_bytes(b"weights")
         return Reply(
             results=[
                 Result(case_id=case.id, status=status, reason="" if status == "ok" else "why",
@@ -132,31 +139,66 @@ def go(path, folder, status="ok", seen=None):
         )  # fmt: skip
 
     loaded = sweep.load(path)
+    options = run.Options(places=(Place(env_id=env_id),), policy=Policy(**policy), track="tensorboard")
     with Store(folder) as store:
-        return run.run(loaded, sweep.expand(loaded), store, Quiet(), None, "tensorboard", measure)
+        return run.run(loaded, sweep.expand(loaded), store, Quiet(), Instant(answer), options)
 
 
 def kept_in(folder):
-    return sorted((folder / "checkpoints").glob("*/*.pt"))
+    return sorted((folder / "checkpoints").glob("*/*/*.pt"))
 
 
 def test_checkpoints_go_when_a_training_has_ended_and_stay_when_it_was_cut_off(written, tmp_path):
     seen = []
     go(written(), tmp_path / "run", "timeout", seen)
     assert len(kept_in(tmp_path / "run")) == len(seen) == 15
-    assert {track for _, track in seen} == {"tensorboard"}
+    assert {track for _, track, _ in seen} == {"tensorboard"}
     again = []
-    go(written(), tmp_path / "run", "ok", again)
-    assert {folder for folder, _ in again} == {folder for folder, _ in seen}, "it goes on with the same checkpoints"
+    go(written(), tmp_path / "run", "ok", again, retry_failed=True)
+    assert {folder for folder, _, _ in again} == {folder for folder, _, _ in seen}
+    assert all(there for _, _, there in again), "it goes on with the same checkpoints"
     assert kept_in(tmp_path / "run") == []
 
 
+def test_what_is_trained_afresh_goes_on_from_no_checkpoint(written, tmp_path):
+    go(written(), tmp_path / "run", "timeout", [])
+    again = []
+    go(written(), tmp_path / "run", "ok", again, fresh=True)
+    assert len(again) == 15
+    assert not any(there for _, _, there in again)
+
+
+def test_two_machines_in_one_folder_keep_their_checkpoints_apart(written, tmp_path):
+    seen = {env_id: [] for env_id in ("cpu-x", "cpu-y")}
+    for env_id, told in seen.items():
+        go(written(), tmp_path / "run", "timeout", told, env_id)
+    assert not {f for f, _, _ in seen["cpu-x"]} & {f for f, _, _ in seen["cpu-y"]}
+
+
+def test_a_training_of_several_processes_has_the_machine_to_itself(written, tmp_path):
+    path = written(old="epochs = 30", new="epochs = 30\ndevices = 2")
+    loaded = sweep.load(path)
+    engine = Instant()
+    with Store(tmp_path / "run") as store:
+        options = run.Options(places=(Place(env_id="cpu-x"),))
+        run.run(loaded, sweep.expand(loaded), store, Quiet(), engine, options)
+    assert engine.most == 1
+
+
+def test_a_quick_run_is_known_as_one_from_its_sweep_file(written):
+    loaded = sweep.load(written(old="schema = 1", new='schema = 1\nform = "quick"'))
+    assert loaded.quick.name == "trained-quick"
+    path = written(old="schema = 1", new='schema = 1\nform = "quick"')
+    found, planned = planned_of(path, None, None)
+    assert (found.name, len(planned)) == ("trained-quick", 1 + 2)
+
+
 def test_checkpoints_of_another_revision_are_other_ones_and_go_with_the_task(tmp_path):
-    folders = [checkpoints.folder_of(tmp_path, "task", rev) for rev in ("a", "b")]
-    other = checkpoints.folder_of(tmp_path, "another", "a")
+    folders = [checkpoints.folder_of(tmp_path, "task", rev, "here") for rev in ("a", "b")]
+    other = checkpoints.folder_of(tmp_path, "another", "a", "here")
     for folder in (*folders, other):
         folder.mkdir(parents=True)
-    checkpoints.discard(tmp_path, "task")
+    checkpoints.discard(tmp_path, "task", "here")
     assert [folder.exists() for folder in (*folders, other)] == [False, False, True]
 
 

@@ -16,7 +16,9 @@ from .layout import Drawing, Drawn
 from .rows import of_metric
 from .spec import Spec
 
-_NOTE = "Points: geometric means over the groups that all variants and machines shown have; bars: intervals of a lone group."
+_NOTE = (
+    "Points: geometric means over the groups that all variants and machines shown have; bars: those of a lone one."
+)
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 

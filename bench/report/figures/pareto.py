@@ -27,14 +27,14 @@ def draw(df: pd.DataFrame, spec: Spec) -> Drawing:
     found = found[found["cost"].isin(spec.only(COSTS))]
     found = found.assign(told=differing(found["recipe"])) if len(found) else found.assign(told="")
     looks = axes.looks(found.assign(look=found["algebra"]))
-    short = machines(found.loc[found["env_id"] != "", "env_id"])
+    short = machines(found["env_id"])
     drawn = []
-    for keys, rows in found.groupby(["subject", "data", "told", "cost", "env_id"], sort=False):
-        subject, data, told, cost, env_id = map(str, keys)
+    for keys, rows in found.groupby(["env_id", "subject", "data", "told", "cost"], sort=False):
+        env_id, subject, data, told, cost = map(str, keys)
         if len(rows) < spec.least:
             continue
         seeds = rows["seeds"].min()
-        names = [f"{subject} on {data}", told, short[env_id] if len(short) > 1 and env_id else ""]
+        names = [f"{subject} on {data}", told, short[env_id] if len(short) > 1 else ""]
         title = ", ".join(filter(None, [*names, f"{seeds} seed{'s' if seeds > 1 else ''}"]))
         drawn.append(Drawn(f"{subject}_on_{data}", title, partial(_panel, rows=rows, cost=cost, looks=looks), 1.1))
     return Drawing(drawn[: spec.panels], _NOTE, len(drawn), f"{spec.least} variants with accuracies and costs")

@@ -77,5 +77,5 @@ def load(path: Path, net: nn.Module, optimizer: torch.optim.Optimizer, precision
         precision.load_state_dict(state["precision"])
     except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, KeyError, TypeError, ValueError) as error:
         what = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"checkpoint {path} is damaged ({what}): remove it, and training starts anew") from None
+        raise ValueError(f"checkpoint {path} is damaged ({what}): bench run --retry-failed trains anew") from None
     return progress

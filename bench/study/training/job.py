@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,14 +17,15 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import LightningEnvironment
 from torch import nn
+from torch.multiprocessing.spawn import ProcessRaisedException
 
+from phnn import plugins
 from phnn.conversion import convert
 
 from ... import execution
 from ...case import Case
 from ...subject import Subject, build_module, count_params
 from .. import tasks
-from ..catalog import RESAMPLED
 from ..recipe import Recipe
 from ..task import Splits
 from . import tracking
@@ -49,6 +51,7 @@ class Job:
     device: str = "cpu"
     threads: int = 1
     data_root: str | None = None
+    plugins: tuple[str, ...] = ()
     folder: str | None = None
     every: float = CHECKPOINT_EVERY
     track: str | None = None
@@ -81,14 +84,27 @@ def run(job: Job) -> Finding:
         precision=_PRECISION[job.case.precision],
         plugins=[LightningEnvironment()],  # within a SLURM job, too, the processes are those that are started here
     )
-    found: Finding = fabric.launch(partial(_rank, job=job))  # not as an argument: fabric looks into those
+    try:
+        found: Finding = fabric.launch(partial(_rank, job=job))  # not as an argument: fabric looks into those
+    except ProcessRaisedException as error:  # its message is a traceback that ends with what was raised
+        raise _raised(str(error).strip().splitlines()[-1]) from None
     if found.failure:
         raise FloatingPointError(found.failure)
     return found
 
 
+def _raised(line: str) -> Exception:
+    """What a process of several raised, from the last line of its traceback."""
+    kind, _, message = line.partition(": ")
+    if kind.rpartition(".")[2] == "OutOfMemoryError":
+        return torch.OutOfMemoryError(message)
+    return RuntimeError(line)
+
+
 def _rank(fabric: Fabric, job: Job) -> Finding:
     """What each process of a training does. A divergence, which all see alike, is told as a value."""
+    for name in job.plugins:  # a process that fabric starts knows none yet
+        plugins.load_named(name)
     torch.set_num_threads(job.threads)
     execution.set_tf32(job.case.precision == "tf32")
     try:
@@ -111,7 +127,7 @@ class _Study:
         self.setting = Setting(fabric, self.task, self.splits, case.seed, checkpoint_every=job.every)
         self.details: dict[str, Any] = {
             "counts": _counts(self.splits),
-            "resampled": case.data in RESAMPLED,
+            "resampled": self.splits.resampled,
             "threads": job.threads,
         }
 
@@ -126,13 +142,15 @@ class _Study:
         if converts:
             net, progress, values = self.converted(net, progress)
         tested = self.tested(net)
-        last = (progress.curve or self.details["curve_before"])[-1]
+        if not math.isfinite(tested["loss"]):
+            raise FloatingPointError(f"the loss on the test part is {tested['loss']}: lower the recipe's lr")
+        last = self.curves(progress)[-1][-1]
         values |= {
             **{name: value for name, value in tested.items() if name != "loss"},
             "test_loss": tested["loss"],
             "params": count_params(net),
             "train_loss": last["train_loss"],
-            "train_time": last["seconds"],
+            "train_time": sum(curve[-1]["seconds"] for curve in self.curves(progress)),
         }
         self.details |= {
             "curve": progress.curve,
@@ -141,6 +159,10 @@ class _Study:
         }
         self.tracker.end(values)
         return Finding(values, Subject(self.job.case, net, (), lambda: None).path_built, self.details)
+
+    def curves(self, progress: Progress) -> list[list[dict[str, float]]]:
+        """Those of all stages of the training."""
+        return [curve for curve in (self.details.get("curve_before", []), progress.curve) if curve]
 
     def tuned(self, build: Any) -> Recipe:
         """The recipe at the learning rate that suits the net best, where it asks for a search."""

@@ -49,7 +49,7 @@ def fit(setting: Setting, net: nn.Module, recipe: Recipe, path: Path | None = No
     path: where to keep a checkpoint, and to go on from if there is one. The row of an epoch has ``epoch``, ``lr``,
     ``train_loss`` (mean over its examples, as they were met), ``seconds`` (of all steps so far, without validation),
     the peak memory, and ``val_…`` for each metric of the task and its loss. Raises FloatingPointError when the loss
-    is no longer finite.
+    is no longer finite, on the validation part neither.
     """
     training = _Training(setting, net, recipe, path)
     progress = training.progress
@@ -99,6 +99,7 @@ class _Training:
             **peak_memory(fabric.device),
             **{f"val_{name}": value for name, value in self.validate().items()},
         }
+        self._check_finite(row["val_loss"], "the loss on the validation part")
         self.close(row, steps)
         self.save_if_due()
         self.setting.each(row)
@@ -160,7 +161,7 @@ class _Training:
         checkpoint.save(self.path, self.net, self.optimizer, precision, self.progress)
         self.saved = time.monotonic()
 
-    def _check_finite(self, loss: float) -> None:
+    def _check_finite(self, loss: float, what: str = "the loss") -> None:
         if not math.isfinite(loss):
             rate, epoch = self.recipe.lr, len(self.progress.curve) + 1
-            raise FloatingPointError(f"the loss is {loss} in epoch {epoch} at lr {rate:g}: lower the recipe's lr")
+            raise FloatingPointError(f"{what} is {loss} in epoch {epoch} at lr {rate:g}: lower the recipe's lr")

@@ -15,7 +15,7 @@ READY := $(VENV)/.installed
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bench bench-gpu bench-gpu-full wheels accuracy test test-full test-faults lint targets docs docs-figures clean
+.PHONY: help setup bench bench-gpu bench-gpu-full wheels accuracy test test-full test-faults lint targets figures docs docs-figures clean
 
 help: ## list the goals
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ lint: $(READY) ## check style (ruff) and types (mypy)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+
+figures: $(READY) ## rebuild figures and tables of results/reference/ from the stored tables
+	@set -e; for table in results/reference/*/*/table.parquet; do $(PY) -m bench report $$table --format pdf,png $(ARGS); done
 
 docs: $(READY) ## build the site into site/, tutorials executed (3 minutes)
 	PYTHONPATH=$(CURDIR) NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict $(ARGS)

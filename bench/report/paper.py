@@ -18,8 +18,8 @@ import pandas as pd
 
 from phnn.registry import find
 
-from ..store import write_whole
-from .summary import markdown, readable
+from .tables.model import Cell, Column, Table
+from .tables.numbers import readable
 
 _INPUT = ("batch", "size", "frames", "length")  # axes of the input, on which no count of parameters depends
 
@@ -140,47 +140,33 @@ TABLES = {"published": ("Published parameter counts", comparison), "costs": ("Co
 
 _UNITS = {"file_bytes": "B", "macs_dense": "MAC", "macs_weight_build": "MAC"}
 _UNITS |= {f"macs_along_{path}": "MAC" for path in _PATHS}
+_WORDS = ("model", "variant", "explained by", "source")
 
 
-def _readable(table: pd.DataFrame) -> pd.DataFrame:
-    """Numbers as people read them: counts of parameters to the unit, bytes and multiply-adds in short."""
-
-    def cell(column: str, value: Any) -> str:
-        if pd.isna(value):
-            return ""
-        if column in _UNITS:
-            return readable(value, _UNITS[column])
-        if column == "difference":
-            return f"{value:+,}" if value else "0"
-        return value if isinstance(value, str) else f"{value:,}"
-
-    shown = {name: [cell(str(name), value) for value in table[name]] for name in table.columns if name != "source"}
-    return pd.DataFrame(shown).rename(columns=lambda name: name.replace("_", " "))
+def tables(df: pd.DataFrame) -> list[Table]:
+    """The tables that df has rows for."""
+    made = ((name, title, make(df)) for name, (title, make) in TABLES.items())
+    return [_table(name, title, frame) for name, title, frame in made if frame is not None]
 
 
-def sections(df: pd.DataFrame) -> list[str]:
-    """The tables that df has rows for, as sections of a summary."""
-    made = ((title, make(df)) for title, make in TABLES.values())
-    return [f"### {title}\n\n{markdown(_readable(table))}" for title, table in made if table is not None]
+def _table(name: str, title: str, frame: pd.DataFrame) -> Table:
+    columns = tuple(
+        Column(column.replace("_", " "), column in _WORDS, "csv" if column == "source" else "index")
+        for column in frame.columns
+    )
+    rows = tuple(
+        tuple(_cell(column, value) for column, value in zip(frame.columns, row, strict=True))
+        for row in frame.itertuples(index=False, name=None)
+    )
+    return Table(name, title, columns, rows)
 
 
-def write(df: pd.DataFrame, folder: Path) -> list[Path]:
-    """Write each table that df has rows for, as CSV (plain numbers, sources) and as LaTeX (booktabs)."""
-    written = []
-    for name, (_, make) in TABLES.items():
-        table = make(df)
-        if table is None:
-            continue
-        csv, tex = folder / f"{name}.csv", folder / f"{name}.tex"
-        write_whole(csv, lambda path, table=table: table.to_csv(path, index=False))  # type: ignore[misc]
-        write_whole(tex, lambda path, table=table: path.write_text(latex(table), encoding="utf-8"))  # type: ignore[misc]
-        written += [csv, tex]
-    return written
-
-
-def latex(table: pd.DataFrame) -> str:
-    """A tabular with rules of booktabs: words to the left, numbers to the right."""
-    shown = _readable(table)
-    words = ("model", "variant", "explained by")
-    style = shown.style.hide(axis="index").format(escape="latex").format_index(escape="latex", axis="columns")
-    return style.to_latex(hrules=True, column_format="".join("l" if name in words else "r" for name in shown))
+def _cell(column: str, value: Any) -> Cell:
+    """Counts of parameters to the unit, bytes and multiply-adds in short."""
+    if pd.isna(value):
+        return Cell()
+    if isinstance(value, str):
+        return Cell(value)
+    if column in _UNITS:
+        return Cell(readable(value, _UNITS[column]), float(value))
+    return Cell((f"{value:+,}" if value else "0") if column == "difference" else f"{value:,}", float(value))

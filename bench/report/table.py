@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
@@ -12,6 +13,8 @@ import pandas as pd
 import pyarrow as pa
 from pyarrow import csv as pa_csv
 from pyarrow import parquet as pa_parquet
+
+from phnn.algebras import near_matches
 
 from ..errors import UsageError
 from ..lines import SCHEMA, plain
@@ -102,3 +105,63 @@ def read(path: Path) -> pd.DataFrame:
         other = found.loc[~right.fillna(False), "schema"].iloc[0]
         raise UsageError(f"{path} is of schema {other}, not {SCHEMA}: read it with the version that wrote it")
     return found
+
+
+def find(at: Path) -> Path:
+    """The stored table that ``at`` is, or that lies in it."""
+    candidates = [at] if at.is_file() else [at / "table.parquet", at / "table.csv"]
+    found = next((path for path in candidates if path.is_file()), None)
+    if found is None:
+        raise UsageError(
+            f"{at} is no run folder (it has no plan.jsonl) and holds no table (table.parquet, table.csv): "
+            "make one with bench run"
+        )
+    return found
+
+
+def select(df: pd.DataFrame, filters: Sequence[str]) -> pd.DataFrame:
+    """The rows that every ``key=value[,value…]`` allows, with those of their baselines and slim controls."""
+    wanted = {}
+    for text in filters:
+        key, equals, values = text.partition("=")
+        if not equals or not values:
+            raise UsageError(f"--filter {text!r}: it takes key=value, such as algebra=ph,real")
+        wanted[key.strip()] = [value.strip() for value in values.split(",")]
+    of_rows = {key: values for key, values in wanted.items() if key in OWN}
+    of_cases = {key: values for key, values in wanted.items() if key not in OWN}
+    kept = where(df, of_cases, "--filter")
+    if not len(kept):
+        return kept
+    controls = {f"slim:{case}" for case in kept["case_id"].unique()}
+    beside = df["case_id"].isin(kept["baseline_id"].dropna().unique()) | df["control"].isin(controls)
+    return where(df[beside | df.index.isin(kept.index)], of_rows, "--filter")
+
+
+def where(df: pd.DataFrame, wanted: Mapping[str, Any], named: str) -> pd.DataFrame:
+    """The rows whose columns, or axes of their shapes, have the wanted values (any of a list).
+
+    named: what a person calls the filter.
+    """
+    for key, value in wanted.items():
+        column = _column(df, key, named)
+        values = value if isinstance(value, list) else [value]
+        if pd.api.types.is_numeric_dtype(column):
+            try:
+                values = [float(each) for each in values]
+            except (TypeError, ValueError):
+                raise UsageError(f"{named}: {key} is a number, not {value!r}") from None
+        else:
+            values = [str(each) for each in values]
+        df = df[column.isin(values)]
+    return df
+
+
+def _column(df: pd.DataFrame, key: str, named: str) -> pd.Series[Any]:
+    if key in df:
+        return df[key]
+    shapes = {text: json.loads(text) for text in df["shape"].dropna().unique()}
+    axes = {axis for shape in shapes.values() for axis in shape}
+    if key not in axes:
+        near = near_matches(key, [*df.columns, *sorted(axes)])
+        raise UsageError(f"{named}: the table has no column {key!r}, and no shape such an axis{near}")
+    return df["shape"].map({text: str(shape[key]) if key in shape else "" for text, shape in shapes.items()})

@@ -71,7 +71,7 @@ def test_a_run_ends_by_naming_table_and_figures(ran):
     _, folder, done = ran
     assert done.returncode == 0, done.stderr
     assert f"table:   {folder}/table.csv" in done.stdout
-    assert f"figure:  {folder}/figures/accuracy_against_params.pdf" in done.stdout
+    assert f"figure:  {folder}/figures/pareto_fronts.pdf" in done.stdout
     for line in done.stdout.splitlines():
         if line.startswith("figure:"):
             pdf = line.split()[1]
@@ -108,13 +108,13 @@ def test_the_paper_sweep_writes_the_comparison_with_the_published_counts(tmp_pat
     filters = ["--filter", "subject=vgg16_bn", "--filter", "algebra=real"]
     done = bench("run", "bench/sweeps/paper.toml", *filters, "--out", tmp_path)
     assert done.returncode == 0, done.stderr
-    assert f"table:   {tmp_path}/published.tex (also .csv)" in done.stdout
-    row = pd.read_csv(tmp_path / "published.csv").iloc[0]
+    assert f"table:   {tmp_path}/tables/published.tex" in done.stdout
+    row = pd.read_csv(tmp_path / "tables" / "published.csv").iloc[0]
     assert row[["published", "ours", "ours in the published form", "difference"]].tolist() == [
         15253578, 15249354, 15253578, 4224
     ]  # fmt: skip
     assert row["explained by"].startswith("convolution biases, applied")
-    assert r"\toprule" in (tmp_path / "costs.tex").read_text()
+    assert r"\toprule" in (tmp_path / "tables" / "costs.tex").read_text()
     assert "### Published parameter counts" in (tmp_path / "summary.md").read_text()
 
 

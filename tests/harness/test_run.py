@@ -384,7 +384,7 @@ def test_repetitions_of_a_chunk_are_never_of_two_revisions(tiny, tmp_path, copie
 
 def test_editing_a_figure_measures_nothing_again(tiny, tmp_path, copied_source):
     go(tiny, tmp_path / "run")
-    edit(copied_source / "bench" / "report" / "figures.py")
+    edit(copied_source / "bench" / "report" / "style.py")
     assert go(tiny, tmp_path / "run")[0].measured == 0
 
 

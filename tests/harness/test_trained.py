@@ -10,7 +10,7 @@ from scipy import stats as reference
 
 from bench import stats
 from bench.records import COLUMNS
-from bench.report import curves, pareto, style, table
+from bench.report import curves, figures, pareto, style, table
 from bench.report.summary import summary
 
 RECIPE = json.dumps({"epochs": 3, "start": "random"})
@@ -118,7 +118,7 @@ def test_learning_rates_that_were_found_are_shown_and_edges_are_named():
 
 def test_a_converted_net_says_how_many_parameters_went():
     text = summary(accuracies({"real": REAL, "ph n=4": PH}, {"params_removed": 0.74}))
-    assert "20 k (-74 %)" in line(text, "ph n=4")
+    assert "20,000 (-74 %)" in line(text, "ph n=4")
 
 
 # ------------------------------------------------------------------------------------------------- curves
@@ -151,14 +151,17 @@ def test_a_conversion_has_two_stages():
 def test_without_trainings_there_is_no_file_of_curves(tmp_path):
     df = frame([row("real", 0, "params", 5.0, data="none")])
     assert curves.write(df, tmp_path) == pareto.write(df, tmp_path) == []
-    assert pareto.pareto_fronts(df) is None
+    assert figures.draw(df, PARETO) == []
 
 
 # ------------------------------------------------------------------------------------------------- Pareto
 
 
+PARETO = figures.Spec(name="fronts", kind="pareto")
+
+
 def point(cost, value):
-    return pareto.Point("v", "real", cost, value, value, value)
+    return pareto.Point("v", "real", 1, cost, value, value, value)
 
 
 @pytest.mark.parametrize(
@@ -198,12 +201,13 @@ def test_accuracy_meets_the_costs_of_the_same_net_measured_by_itself():
 
 
 def test_the_figure_has_a_panel_for_each_cost_and_fits_a_page():
-    style.apply()
-    figure = pareto.pareto_fronts(with_costs())
-    figure.canvas.draw()
-    labels = [axis.get_xlabel() for axis in figure.axes if axis.get_visible()]
-    assert labels == ["parameters", "multiply-adds", "latency", "peak memory"]
-    assert figure.get_tightbbox().x1 <= style.PAGE + 0.01
+    ((_, figure),) = figures.draw(with_costs(), PARETO)
+    shown = [axis for axis in figure.axes if axis.get_visible()]
+    labels = [axis.get_xlabel() for axis in shown]
+    assert labels == ["parameters (thousands)", "multiply-adds (M MAC)", "latency (ms)", "peak memory (KiB)"]
+    assert figure.get_size_inches()[0] == style.PAGE
+    pale = {c.get_label() for c in shown[2].containers if c.lines[0].get_alpha() < 1}
+    assert pale == {"ph n=4"}, "slower than the real net and no better"
     plt.close(figure)
 
 

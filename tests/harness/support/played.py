@@ -1,0 +1,56 @@
+"""Runs whose engine starts no process, and what a watcher of them is told."""
+
+import time
+
+from engines import Instant, sound
+
+from bench import run, sweep
+from bench.records import derive
+from bench.resume import Place
+from bench.store import Store, read_plan, read_tasks
+
+
+class Watcher:
+    """Remembers what it is told."""
+
+    def __init__(self):
+        self.told = []
+
+    def start(self, total, done, seconds):
+        self.counts = (total, done)
+
+    def begin(self, task, attempt, hardware=""):
+        self.told.append(("begin", task.id, attempt))
+
+    def again(self, task, reason, hardware=""):
+        self.told.append(("again", task.id, reason))
+
+    def skip(self, task, reason, hardware=""):
+        self.told.append(("skip", task.id, hardware))
+
+    def end(self, task, line, seconds):
+        self.told.append(("end", task.id, seconds))
+
+
+def go(path, folder, answer=sound, engine=None, clock=time.monotonic, **options):
+    """A run into a folder: its summary, what was told, and what the engine was asked."""
+    loaded, watcher, engine = sweep.load(path), Watcher(), engine or Instant(answer)
+    with Store(folder) as store:
+        asked = run.Options(**{"places": (Place(env_id="cpu-x"),), **options})
+        return run.run(loaded, sweep.expand(loaded), store, watcher, engine, asked, clock), watcher, engine
+
+
+def failing(status):
+    """An answer in which every case failed."""
+
+    def answer(order):
+        reply = sound(order)
+        for result in reply.results:
+            result.status, result.reason = status, "a bad day"
+        return reply
+
+    return answer
+
+
+def statuses(folder):
+    return {record["status"] for record in derive(read_plan(folder), read_tasks(folder))}

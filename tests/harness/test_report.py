@@ -135,7 +135,7 @@ seed = [0, 1, 2]
 
 def test_seeds_are_the_only_thing_that_is_averaged(tmp_path):
     df = expanded(tmp_path, TRAINED)
-    rows = [line.split(" | ") for line in summary(df).splitlines() if line.startswith(("| 0.5", "| 1.0"))]
+    rows = [line.split(" | ") for line in summary(df).splitlines() if line.startswith(("| 0.5 |", "| 1 |"))]
     assert len(rows) == 2 * (1 + 2 + 1), "two widths of: real, ph on two paths, and the slim control that they share"
     assert {row[-3] for row in rows} == {"3"}, "three seeds in each"
 

@@ -199,7 +199,11 @@ def test_more_cases_than_a_table_holds_are_told_by_their_means():
     own = the(df)
     assert len(own.rows) <= MOST_ROWS
     assert "are too many for a table" in own.below[0]
-    assert {row[0].text for row in own.rows} == {"quaternion", "ph n=2", "ph n=4", "ph n=16"}
+    told = {row[0].text: [cell.text for cell in row] for row in own.rows}
+    assert set(told) == {"real", "quaternion", "ph n=2", "ph n=4", "ph n=16"}
+    of_ph = df[(df["metric"] == "latency_ratio") & (df["variant"] == "ph n=4")]["details"].map(json.loads)
+    assert told["ph n=4"][column(own, "SLOWER")] == f"{sum(said['verdict'] == 'SLOWER' for said in of_ph):,}"
+    assert int(told["ph n=16"][column(own, "failed")]) > 0
 
 
 def test_rows_that_no_factor_tells_apart_are_shown_with_their_ids(small):

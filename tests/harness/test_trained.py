@@ -102,7 +102,7 @@ def test_the_corrected_test_is_the_published_formula():
 def test_magnitudes_are_compared_by_their_ratio():
     text = summary(accuracies({"real": [1e-2, 2e-2, 1e-2], "ph n=4": [1e-4, 2e-4, 1.1e-4]}, metric="mse"))
     cell = line(text, "ph n=4")
-    assert "| 1.3e-04 [" in cell
+    assert "**1.3e-04 [" in cell, "better than the only other one"
     assert "better)" in cell
     assert "/ real" in text
     text = summary(accuracies({"quaternion": [0.0, 0.0], "ph n=4": [1e-4, 2e-4]}, metric="rule_distance"))

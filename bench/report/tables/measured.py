@@ -16,7 +16,7 @@ from ..varying import differing, machines, varying
 from . import numbers
 from .model import Cell, Column, Table, words
 
-MOST_ROWS = 200  # of a table; what has more is told by its means over groups
+MOST_ROWS = 300  # of a table; what has more is told by its means over groups, and its verdicts
 
 # what belongs into one table of a paper, by what it is about; the rest counts operations
 _THEMES = {
@@ -131,11 +131,7 @@ def _cell(row: Mapping[str, Any] | None, metric: str, scale: units.Scale, best: 
 
 def verdict(row: Mapping[str, Any] | None) -> str:
     """What the row of a ratio says of it, or nothing."""
-    return (
-        str(json.loads(row["details"] or "{}").get("verdict", ""))
-        if row is not None and row["status"] == "ok"
-        else ""
-    )
+    return _verdict_of(row["details"]) if row is not None and row["status"] == "ok" else ""
 
 
 def fastest(rows: pd.DataFrame) -> set[tuple[str, str]]:
@@ -224,22 +220,38 @@ def overall(rows: pd.DataFrame, keys: Sequence[str]) -> str:
 
 def overall_table(rows: pd.DataFrame, keys: Sequence[str], title: str, name: str) -> Table:
     """A row a variant instead of a row a case: what is too long to be read."""
-    cases = rows["case_id"].nunique()
-    ok = rows[rows["status"] == "ok"]
-    counted = ok.groupby("variant", sort=False)["case_id"].nunique()
-    failed = rows[rows["status"] != "ok"].groupby("variant")["case_id"].nunique()
     made = _means(rows, keys)
     means = made[0].means if made is not None else {}
     groups = len(made[0].cases) if made is not None else 0
-    columns = [Column("variant", True), Column("latency ratio", group="costs")]
-    lines = [(words(variant), Cell(f"{mean:.3g}", float(f"{mean:.4g}"))) for variant, mean in means.items()]
+    counted = rows.assign(failed=rows["status"] != "ok").groupby(["variant", "case_id"], sort=False)["failed"].max()
+    failed = counted.groupby("variant", sort=False).agg(["size", "sum"])
+    told = rows[(rows["metric"] == "latency_ratio") & (rows["status"] == "ok")]
+    said = pd.crosstab(told["variant"], told["details"].map(_verdict_of))
+    verdicts = [str(word) for word in Verdict if word in said]
+    # the means of a variant along several paths are rows of their own
+    lines = []
+    for variant in dict.fromkeys([*failed.index, *means]):
+        of = variant if variant in failed.index else ""
+        cells = [words(variant), _count(failed["size"], of), _count(failed["sum"], of)]
+        mean = means.get(variant)
+        cells.append(Cell(f"{mean:.3g}", float(f"{mean:.4g}")) if mean is not None else Cell())
+        lines.append((*cells, *(_count(said[word], of) for word in verdicts)))
+    columns = [Column("variant", True), Column("cases", group="costs"), Column("failed", group="costs")]
+    columns += [Column("latency ratio", group="costs"), *(Column(word, group="costs") for word in verdicts)]
+    over = f"Ratios are geometric means over the {groups:,} groups that all variants have."
     below = [
-        f"{cases:,} cases are too many for a table: each row is the geometric mean of the latency ratio over the "
-        f"{groups:,} groups that all variants have. The cases are in table.csv.",
-        "Cases measured: " + ", ".join(f"{variant} {count:,}" for variant, count in counted.items()) + ".",
+        f"{rows['case_id'].nunique():,} cases are too many for a table; they are in table.csv.",
+        over if groups else "No group has all variants, so there is no mean of the ratio over groups.",
+        "The columns on the right count the verdicts." if verdicts else "",
+        margin(rows),
     ]
-    if len(failed):
-        below.append(
-            "Cases that failed: " + ", ".join(f"{variant} {count:,}" for variant, count in failed.items()) + "."
-        )
-    return Table(name, title, tuple(columns), tuple(lines), tuple(below))
+    return Table(name, title, tuple(columns), tuple(lines), tuple(filter(None, below)))
+
+
+def _verdict_of(details: str) -> str:
+    return str(json.loads(details or "{}").get("verdict", ""))
+
+
+def _count(counts: pd.Series[Any], variant: str) -> Cell:
+    count = int(counts.get(variant, 0)) if variant else None
+    return Cell(f"{count:,}", count) if count is not None else Cell()

@@ -61,7 +61,11 @@ _LATEX = {
 
 def latex_text(text: str) -> str:
     """Text that pdflatex sets as it is; a letter that its default fonts lack is named by its code."""
-    return "".join(_latex_letter(letter) for letter in " ".join(text.split()))
+    return _latex_letters(" ".join(text.split()))
+
+
+def _latex_letters(text: str) -> str:
+    return "".join(map(_latex_letter, text))
 
 
 _ACCENTS = "\u0300\u0301\u0302\u0303\u0308\u030a\u0327"  # that every encoding of LaTeX can set
@@ -80,7 +84,9 @@ def _latex_letter(letter: str) -> str:
 def _latex_number(text: str) -> str:
     """A number with its interval: powers of ten as such, and a minus where a hyphen stands for one."""
     parts = re.split(r"(?<=\d)e([+-]\d+)", re.sub(r"(?<![\w.+-])-(?=[\d.∞])", "−", text))
-    return "".join(rf"$\times10^{{{int(part)}}}$" if at % 2 else latex_text(part) for at, part in enumerate(parts))
+    return "".join(
+        rf"$\times10^{{{int(part)}}}$" if at % 2 else _latex_letters(part) for at, part in enumerate(parts)
+    )
 
 
 def latex(table: Table, provenance: str = "") -> str:

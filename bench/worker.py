@@ -14,8 +14,8 @@ import random
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -26,7 +26,7 @@ from phnn.tolerances import tolerance
 
 from . import crumb, devices, execution, watch
 from .case import Case
-from .measure import energy, flops, largest_batch, latency, memory, numerics, params, traffic
+from .measure import counts, energy, largest_batch, latency, memory, numerics, params
 from .nvml import AbsentError
 from .parent import follow_parent
 from .protocol import NO_SPACE, Failure, Reply, Request, Result, wants_memory
@@ -104,15 +104,19 @@ def _line(error: BaseException) -> str:
 # ---------------------------------------------------------------------------------------------------- timing
 
 
-def _timing(request: Request) -> list[Result]:
-    start = watch.age()
-    device = devices.find(request.device)
-    built: dict[str, Subject] = {}
-    calls: dict[str, Call] = {}
-    results: dict[str, Result] = {}
-    cases = request.case_list()
-    # where memory comes to lie depends on what was built before: an order drawn anew, or all processes share its bias
-    for case in random.Random(f"build {request.repetition}").sample(cases, len(cases)):
+@dataclass
+class _Ready:
+    """What is built and can be called, and a result of every case that was tried."""
+
+    built: dict[str, Subject] = field(default_factory=dict)
+    calls: dict[str, Call] = field(default_factory=dict)
+    results: dict[str, Result] = field(default_factory=dict)
+
+
+def _make_ready(request: Request, cases: Sequence[Case], device: devices.Device) -> _Ready:
+    """Build and call all ``cases``, in their order."""
+    ready = _Ready()
+    for case in cases:
 
         def make(case: Case = case) -> Result:
             crumb.drop(case.id, "build")
@@ -123,11 +127,36 @@ def _timing(request: Request) -> list[Result]:
                 values["compile_time"] = execution.compile_time(subject.call, device.type)
             crumb.drop(case.id, "run")
             subject.call()  # a case that cannot run is found before anything is timed
-            calls[case.id] = latency.prepared(subject.call, case.timer, device)
-            built[case.id] = subject
+            ready.calls[case.id] = latency.prepared(subject.call, case.timer, device)
+            ready.built[case.id] = subject
             return Result(case_id=case.id, values=values)
 
-        results[case.id] = _guarded(case, make)
+        ready.results[case.id] = _guarded(case, make)
+    return ready
+
+
+def _all_ready(request: Request, device: devices.Device) -> _Ready:
+    """All cases, built in an order drawn anew by each process.
+
+    Where memory comes to lie depends on what was built before: a fixed order is a bias that all processes share.
+    Where there is no memory for all, it is the last of the request that do without, never the baseline, its first.
+    """
+    cases = request.case_list()
+    ready = _make_ready(request, random.Random(f"build {request.repetition}").sample(cases, len(cases)), device)
+    if all(result.status != "oom" for result in ready.results.values()):
+        return ready
+    del ready
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    return _make_ready(request, cases, device)
+
+
+def _timing(request: Request) -> list[Result]:
+    start = watch.age()
+    cases, device = request.case_list(), devices.find(request.device)
+    all_ready = _all_ready(request, device)
+    built, calls, results = all_ready.built, all_ready.calls, all_ready.results
     if not built:
         return [results[case.id] for case in cases]
     gc.collect()  # what building left behind
@@ -262,7 +291,7 @@ def _static_case(case: Case, request: Request) -> Result:
     # what is counted is what the module says; a compiled call would hide it from the counters
     subject = build(replace(case, compile="none"), request.device, controlled)
     crumb.drop(case.id, "count")
-    for metrics, measure in _MEASURES:
+    for metrics, measure in counts.MEASURES:
         if asked := metrics & wanted:
             _step(result, asked, functools.partial(measure, result, subject, asked))
     if "numeric_error" in wanted:
@@ -314,64 +343,6 @@ def _largest_batch(result: Result, case: Case, device: str, controlled: Case | N
 def _slim_details(case: Case, controlled: Case | None) -> dict[str, float]:
     """How far a slim control was narrowed: its factors hold the scale of what it controls."""
     return {"slim_width_scale": slim_scale(controlled)} if controlled else {}
-
-
-def _sizes(result: Result, subject: Subject, wanted: set[str]) -> None:
-    sizes = {"params": params.params, "weight_bytes": params.weight_bytes, "file_bytes": params.file_bytes}
-    result.values |= {name: sizes[name](subject.module) for name in wanted}
-
-
-def _counts(result: Result, subject: Subject, wanted: set[str]) -> None:
-    cost = flops.costs(subject)
-    counted = {"macs": cost.macs, "macs_dense": cost.macs_dense, "macs_weight_build": cost.macs_weight_build}
-    if flops.is_strange(subject.case):
-        _strange_counts(result, subject, counted)
-    result.values |= {name: value for name, value in counted.items() if name in wanted}
-
-
-def _flops_torch(result: Result, subject: Subject, _wanted: set[str]) -> None:
-    value, uncounted = flops.flops_torch(subject)
-    result.values["flops_torch"] = value
-    result.details["flops_torch_uncounted"] = uncounted
-
-
-def _strange_counts(result: Result, subject: Subject, counted: dict[str, int]) -> None:
-    """Another package's subject: its twin knows what the real form takes, and what was not counted is said."""
-    case = subject.case
-    if case.twin:
-        counted["macs_dense"] = flops.costs(build(case.real_twin, "cpu")).macs
-    elif case.algebra == "none":
-        del counted["macs_dense"]
-        result.unsupported["macs_dense"] = f"{case.subject} names no twin, so it has no real form"
-    result.details["macs_uncounted"] = flops.uncounted(subject)
-
-
-def _intensity(result: Result, subject: Subject, _wanted: set[str]) -> None:
-    found = traffic.traffic(subject, flops.costs(subject))
-    result.details["traffic"] = {"flop": found.flop, "bytes": found.bytes}
-    if found.intensity is None:
-        result.unsupported["arithmetic_intensity"] = "nothing in it multiplies, so it has no intensity"
-    else:
-        result.values["arithmetic_intensity"] = found.intensity
-
-
-def _fvcore(result: Result, subject: Subject, _wanted: set[str]) -> None:
-    try:
-        value, uncounted = flops.macs_fvcore(subject.module, subject.inputs)
-    except ImportError:
-        result.unsupported["macs_fvcore"] = "fvcore is not installed: pip install fvcore"
-        return
-    result.values["macs_fvcore"] = value
-    result.details["macs_fvcore_uncounted"] = uncounted
-
-
-_MEASURES: tuple[tuple[set[str], Callable[[Result, Subject, set[str]], None]], ...] = (
-    ({"params", "weight_bytes", "file_bytes"}, _sizes),
-    ({"macs", "macs_dense", "macs_weight_build"}, _counts),
-    ({"flops_torch"}, _flops_torch),
-    ({"arithmetic_intensity"}, _intensity),
-    ({"macs_fvcore"}, _fvcore),
-)
 
 
 def _numerics(result: Result, subject: Subject) -> None:

@@ -126,7 +126,7 @@ def _mixing(layer: nn.Module, cost: Cost) -> int:
         return cost.macs - cost.macs_dense
     if path != "bilinear":
         return 0
-    whole: int = layer.n * layer.F.numel()  # type: ignore[operator, union-attr, assignment]
+    whole: int = layer.n * layer.F.numel()  # type: ignore[operator, assignment]
     return cost.macs - cost.macs_dense * cost.weights // whole
 
 

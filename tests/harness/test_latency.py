@@ -4,6 +4,7 @@ import gc
 import weakref
 
 import pytest
+import torch
 from fake_gpu import FakeGpu
 
 from bench import caches, devices, worker
@@ -229,6 +230,13 @@ def test_the_worker_times_as_the_cases_say_and_tells_where_its_seconds_went(time
     assert ("sweep" in gpu.log) == timer.endswith("cold")
 
 
+def timing_request(planned, repetition):
+    return Request(
+        kind="timing", cases=[p.case.factors for p in planned], metrics=["latency"], repetition=repetition,
+        device="cpu", threads=1, protocol=Protocol(budget=0.01, precision=0.5),
+    )  # fmt: skip
+
+
 def test_what_is_built_first_is_drawn_anew_by_every_process(planned, monkeypatch):
     """Where memory comes to lie depends on what was built before: a fixed order is a bias that all processes share."""
     orders, warmed = [], []
@@ -239,11 +247,28 @@ def test_what_is_built_first_is_drawn_anew_by_every_process(planned, monkeypatch
     )
     for repetition in range(4):
         orders.append([])
-        request = Request(
-            kind="timing", cases=[p.case.factors for p in planned], metrics=["latency"], repetition=repetition,
-            device="cpu", threads=1, protocol=Protocol(budget=0.01, precision=0.5),
-        )  # fmt: skip
-        assert [r.case_id for r in worker._timing(request)] == [p.case.id for p in planned]
+        results = worker._timing(timing_request(planned, repetition))
+        assert [r.case_id for r in results] == [p.case.id for p in planned]
     assert len({tuple(order) for order in orders}) > 1
     assert len({order[0] for order in orders}) > 1, "the baseline, too, is built at any place"
     assert warmed == orders
+
+
+@pytest.mark.parametrize("room", [3, 1])
+def test_without_memory_for_all_the_last_of_a_chunk_do_without_and_never_its_baseline(planned, monkeypatch, room):
+    """Whatever the order that is drawn: a chunk without its baseline has no ratio."""
+    alive, real_build = weakref.WeakSet(), worker.build
+
+    def build(case, *args):
+        if len(alive) >= room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        subject = real_build(case, *args)
+        alive.add(subject.module)
+        return subject
+
+    monkeypatch.setattr(worker, "build", build)
+    for repetition in range(4):
+        results = worker._timing(timing_request(planned, repetition))
+        assert [r.status for r in results] == ["ok"] * room + ["oom"] * (4 - room)
+        assert planned[0].case.is_baseline
+        gc.collect()

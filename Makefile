@@ -12,7 +12,7 @@ READY := $(VENV)/.installed
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bench bench-gpu test test-full lint targets docs-figures clean
+.PHONY: help setup bench bench-gpu bench-micro test test-full lint targets docs-figures clean
 
 help: ## list the goals
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,11 @@ lint: $(READY) ## check style (ruff) and types (mypy)
 
 docs-figures: ## put the reference results' numbers and figures into README and docs
 	$(PYTHON) docs/numbers.py
+
+bench-micro: $(READY) ## time every layer with pytest-benchmark; ARGS="--benchmark-compare" holds it to the last
+	$(PY) -m pytest tests/perf/test_layers_benchmark.py --benchmark-enable --benchmark-only --benchmark-autosave \
+	  --benchmark-save-data --benchmark-timer=torch.utils.benchmark.utils.timer.timer \
+	  --benchmark-group-by=group --benchmark-columns=median,iqr,rounds $(ARGS)
 
 targets: $(READY) ## run the timing targets and print each with its interval
 	$(PY) tests/perf/run_targets.py $(ARGS)

@@ -107,15 +107,14 @@ def change(row: Row, metric: str, run: Measured | None) -> Change:
         values=values,
         cluster=f"{a['group_id']} {a['env_id']}",
         marks=tuple(sorted({mark for own in (a, b) for mark in str(own["marks"]).split(",") if mark})),
-        problem=_problem(a, b) or _no_ratio(values),
+        problem=_problem(a, b) or _no_ratio(values, metric),
         lost=_lost(a, b),
     )
     if found.problem:
         return found
     if METRICS[metric].task == "static":
-        ratio = 0.0 if values[0] == values[1] else math.log(values[1] / values[0])
-        return replace(found, estimate=Estimate(ratio))
-    if metric == "latency" and run and _key(a)[1:] == _key(b)[1:]:
+        return replace(found, estimate=Estimate(_difference(values, metric)))
+    if metric in ("latency", "latency_ratio") and run and _key(a)[1:] == _key(b)[1:]:
         if paired := process_ratios(run.rounds, _key(a), _key(b)):
             logs = estimate([math.log(ratio) for ratio in paired])
             return replace(found, estimate=logs, method=Method.ROUNDS, processes=tuple(paired))
@@ -154,13 +153,22 @@ def _value(value: Any) -> float:
 
 def _problem(a: Row, b: Row) -> str:
     told = [f"{s}: {own['status']} ({own['reason']})" for s, own in (("a", a), ("b", b)) if own["status"] != "ok"]
+    told += [f"{s}: no number" for s, own in (("a", a), ("b", b)) if own["status"] == "ok" and pd.isna(own["value"])]
     return "; ".join(told)
 
 
-def _no_ratio(values: tuple[float, float]) -> str:
-    if values[0] == values[1] or min(values) > 0:  # nothing to nothing is no change
+def _no_ratio(values: tuple[float, float], metric: str) -> str:
+    if by_difference(metric) or values[0] == values[1] or min(values) > 0:  # nothing to nothing is no change
         return ""
     return f"no ratio of {values[1]:g} to {values[0]:g}"
+
+
+def _difference(values: tuple[float, float], metric: str) -> float:
+    """b less a on the scale of an estimate: of figures, or of their logarithms."""
+    a, b = values
+    if by_difference(metric):
+        return b - a
+    return 0.0 if a == b else math.log(b / a)
 
 
 def _lost(a: Row, b: Row) -> bool:
@@ -173,9 +181,11 @@ def _lost(a: Row, b: Row) -> bool:
 def over_seeds(rows: pd.DataFrame, metric: str) -> Change:
     """The change in one net, over the seeds that both sides have: rows is a line for each."""
     lines = [(_side(row, "_a"), _side(row, "_b")) for row in rows.to_dict("records")]
-    found = [(_value(a["value"]), _value(b["value"])) for a, b in lines if not _problem(a, b)]
-    failed = next(filter(None, (_problem(a, b) for a, b in lines)), "")
-    each = [b - a if by_difference(metric) else math.log(b / a) for a, b in found]
+    every = [((_value(a["value"]), _value(b["value"])), _problem(a, b)) for a, b in lines]
+    problems = [problem or _no_ratio(values, metric) for values, problem in every]
+    found = [values for (values, _), problem in zip(every, problems, strict=True) if not problem]
+    failed = next(filter(None, problems), "")
+    each = [_difference(values, metric) for values in found]
     means = [statistics.fmean(pair[i] for pair in found) if found else math.nan for i in (0, 1)]
     a, b = lines[0]
     return Change(

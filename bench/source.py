@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,7 +64,7 @@ def _table(path: Path) -> pd.DataFrame:
     df = df.reindex(columns=list(COLUMNS))  # a table of an older version lacks some
     for column in ("twin", "reason", "marks"):
         df[column] = df[column].fillna("")
-    return table.frame(df)
+    return table.frame([dict(zip(df.columns, row, strict=True)) for row in df.itertuples(index=False, name=None)])
 
 
 _NEEDED = ("subject", "variant", "algebra", "shape", "metric", "value", "status", "case_id", "group_id")
@@ -102,9 +101,9 @@ def rounds(lines: Sequence[Mapping[str, Any]]) -> Rounds:
     found: dict[tuple[str, str, str], dict[str, dict[int, list[float]]]] = {}
     asked: dict[str, int] = {}
     for line in (line for line in lines if line["kind"] == "timing"):
-        chunk = line["chunk_id"]
-        asked[chunk] = min(asked.get(chunk, line["siblings"]), line["siblings"])
         for result in line["results"]:
+            chunk = f"{line['chunk_id']}/{result.get('part', 0)}"  # parts of a task ran in processes of their own
+            asked[chunk] = min(asked.get(chunk, line["siblings"]), line["siblings"])
             if result["status"] == "ok" and result["seconds"]:
                 of_case = found.setdefault((result["case_id"], line["env_id"], line["code_rev"]), {})
                 own = of_case.pop(chunk, {})  # taken out and put in again: what was touched last stands last
@@ -113,13 +112,3 @@ def rounds(lines: Sequence[Mapping[str, Any]]) -> Rounds:
         key: {chunk: own for chunk, own in chunks.items() if len(own) >= asked[chunk]}
         for key, chunks in found.items()
     }
-
-
-def env_of(path: Path) -> dict[str, Any]:
-    """What a run folder says of its machine; empty where it says nothing."""
-    file = (path if path.is_dir() else path.parent) / "env.json"
-    try:
-        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found

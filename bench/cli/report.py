@@ -27,10 +27,12 @@ def write_report(folder: Path, out: Path) -> list[str]:
     if not (folder / "plan.jsonl").exists():
         raise UsageError(f"{folder} is no run folder: it has no plan.jsonl; make one with bench run")
     plan = read_plan(folder)
-    records = derive(plan, read_tasks(folder), roofs.load(folder / roofs.FILE))
+    lines = read_tasks(folder)
+    records = derive(plan, lines, roofs.load(folder / roofs.FILE))
     if not records:
         raise UsageError(f"{folder} holds no finished case yet: bench run continues it")
-    from ..report import figures, paper, table
+    from ..report import figures, page, paper, table
+    from ..report.page.told import run_of
     from ..report.summary import summary
 
     df = table.frame(records)
@@ -43,6 +45,7 @@ def write_report(folder: Path, out: Path) -> list[str]:
     write_whole(out / "summary.md", lambda path: path.write_text(told, encoding="utf-8"))
     tables = paper.write(df, out)
     drawn = figures.write(df, out / "figures")
+    explored = page.write(df, out, run_of(folder, lines))
     typer.echo(f"table:   {written[0]} ({len(df)} records; also {written[1].name}, summary.md)")
     for path in tables:
         if path.suffix == ".tex":
@@ -50,6 +53,7 @@ def write_report(folder: Path, out: Path) -> list[str]:
     for path in drawn:
         if path.suffix == ".pdf":
             typer.echo(f"figure:  {path} (also .png)")
+    typer.echo(f"page:    {explored} (to explore, in a browser)")
     statuses = df["status"].tolist()
     counts = ", ".join(f"{statuses.count(s)} {s}" for s in dict.fromkeys(statuses))
     typer.echo(f"records: {counts}")

@@ -14,7 +14,7 @@ _WHOLE = ("n", "rank", "seed", "threads", "samples", "processes", "schema", "bat
           "size", "kernel_size")  # fmt: skip
 
 
-def frame(records: Sequence[dict[str, Any]] | pd.DataFrame) -> pd.DataFrame:
+def frame(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
     """Records as a DataFrame: whole numbers stay whole, numbers are floats, the rest is text."""
     df = pd.DataFrame(records)
     for column in _WHOLE:

@@ -1,0 +1,33 @@
+"""Takes the README's picture of a page: ``python docs/screenshot.py results/reference/quick/<env>/page.html``.
+
+Needs the system package chromium. The page has to be there: ``bench report`` writes it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+PICTURE = Path(__file__).parent / "images" / "page.png"
+
+
+def take(page: Path) -> None:
+    """Choose the convolutions and select one of them, so that the picture shows what a page does."""
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        tab = browser.new_page(viewport={"width": 1360, "height": 1000})
+        tab.goto(page.resolve().as_uri())
+        tab.wait_for_selector("body[data-ready=yes]")
+        tab.locator("fieldset[data-factor=subject] .chip").get_by_text("conv2d", exact=True).click()
+        tab.locator(".panel[data-panel=right] select.y").select_option("peak_bytes")
+        tab.wait_for_timeout(1000)
+        PICTURE.parent.mkdir(exist_ok=True)
+        tab.screenshot(path=PICTURE)
+        browser.close()
+
+
+if __name__ == "__main__":
+    take(Path(sys.argv[1]))

@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+BUDGET ?= 8m
+WHEELS ?= wheels
+HAVE ?=
 
 ifeq ($(strip $(VENV)),)
 PY := $(PYTHON)
@@ -12,10 +15,11 @@ READY := $(VENV)/.installed
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bench bench-gpu bench-micro test test-full lint targets docs-figures clean
+.PHONY: help setup bench bench-gpu bench-gpu-full bench-micro wheels test test-full test-faults lint targets docs docs-figures \
+  clean
 
 help: ## list the goals
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## make .venv and install the project with all that its tests need
 
@@ -27,8 +31,16 @@ $(VENV)/.installed: pyproject.toml
 bench: $(READY) ## run the quick sweep on the CPU (4 minutes on 2 cores); ARGS adds options
 	$(PY) -m bench run bench/sweeps/quick.toml $(ARGS)
 
-bench-gpu: $(READY) ## run the GPU sweep on a CUDA device
+bench-gpu: $(READY) ## measure the most telling cases on a CUDA device, within BUDGET=8m; again: the next ones
+	@$(PY) -m bench env --device cuda --calibrate --seconds 0.5 > /dev/null
+	$(PY) -m bench run bench/sweeps/gpu.toml --time-budget $(BUDGET) $(ARGS)
+
+bench-gpu-full: $(READY) ## the whole GPU sweep: hours
+	@$(PY) -m bench env --device cuda --calibrate > /dev/null
 	$(PY) -m bench run bench/sweeps/gpu.toml $(ARGS)
+
+wheels: ## fill wheels/ with what a machine without a registry lacks beside torch; HAVE=FILE: its pip freeze
+	$(PYTHON) tools/wheels.py $(WHEELS) $(if $(HAVE),--have $(HAVE)) $(ARGS)
 
 test: $(READY) ## run the test suite
 	$(PY) -m pytest $(ARGS)
@@ -36,10 +48,16 @@ test: $(READY) ## run the test suite
 test-full: $(READY) ## run the suite with whole products of options instead of pairwise coverage
 	$(PY) -m pytest --full $(ARGS)
 
+test-faults: $(READY) ## kill sweeps 500 times at random moments, and damage 2,000 sweep files
+	$(PY) -m pytest --full tests/faults tests/harness/test_malformed_sweeps.py $(ARGS)
+
 lint: $(READY) ## check style (ruff) and types (mypy)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+
+docs: $(READY) ## build the site into site/, tutorials executed (3 minutes)
+	PYTHONPATH=$(CURDIR) NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict $(ARGS)
 
 docs-figures: ## put the reference results' numbers and figures into README and docs
 	$(PYTHON) docs/numbers.py
@@ -53,4 +71,4 @@ targets: $(READY) ## run the timing targets and print each with its interval
 	$(PY) tests/perf/run_targets.py $(ARGS)
 
 clean: ## remove .venv and caches, never results
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) site .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from functools import cached_property
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cache
+from operator import attrgetter
+from typing import Any, Generic, Literal, TypeVar
 
 Kind = Literal["timing", "static", "training"]
+T = TypeVar("T")
 
 CHUNK = 8  # callables that one process interleaves, the baseline included
 
@@ -21,10 +23,27 @@ CHUNK = 8  # callables that one process interleaves, the baseline included
 _NOT_IN_GROUP = ("algebra", "n", "path", "rank", "control", "memory_format", "twin", "options")
 
 
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode
+
+
 def digest(value: Any) -> str:
     """Twelve hex digits that identify a JSON value."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return _hash(_canonical(value))
+
+
+def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+class _once(Generic[T]):  # noqa: N801 - as cached_property is called
+    """functools.cached_property without the lock that it takes at every first use before Python 3.12."""
+
+    def __init__(self, compute: Callable[[Any], T]) -> None:
+        self.compute, self.__doc__ = compute, compute.__doc__
+
+    def __get__(self, instance: Any, owner: type) -> T:
+        value = instance.__dict__[self.compute.__name__] = self.compute(instance)
+        return value
 
 
 @dataclass(frozen=True)
@@ -56,28 +75,31 @@ class Case:
     twin: str = ""
     options: tuple[tuple[str, Any], ...] = ()
 
-    @cached_property
+    @_once
     def factors(self) -> dict[str, Any]:
         """The factors as JSON values; twin and options where there are any."""
         beside = {"twin": self.twin, "options": dict(self.options)} if self.twin else {}
-        own = {key: value for key, value in asdict(self).items() if key not in ("twin", "options")}
+        own = {name: getattr(self, name) for name in FACTORS if name not in ("twin", "options")}
         return {**own, "shape": dict(self.shape), "recipe": dict(self.recipe), **beside}
 
-    @cached_property
+    @_once
     def axes(self) -> dict[str, Any]:
         """All shape axes of the subject."""
         return {**dict(self.shape), **dict(self.options)}
 
-    @cached_property
+    @_once
     def id(self) -> str:
-        """Hash of the factors."""
-        return digest(self.factors)
+        """Hash of the factors: ``digest(self.factors)``."""
+        return _id(self)
 
-    @cached_property
+    @_once
     def group_id(self) -> str:
-        """Hash of what all cases of the group share."""
-        shared = {key: value for key, value in self.factors.items() if key not in _NOT_IN_GROUP}
-        return digest({**shared, "subject": self.twin or self.subject})
+        """Hash of what all cases of the group share; the subject is that beside which it is measured."""
+        return _group_id(self)
+
+    @_once
+    def _shape_text(self) -> str:
+        return _pairs(self.shape, _types(self.shape))
 
     @property
     def is_baseline(self) -> bool:
@@ -100,8 +122,7 @@ class Case:
     @classmethod
     def from_factors(cls, factors: Mapping[str, Any]) -> Case:
         """The case that ``factors`` describes; the inverse of ``factors``."""
-        known = {field.name for field in fields(cls)}
-        if unknown := set(factors) - known:
+        if unknown := set(factors) - _KNOWN:
             raise ValueError(f"a case has no factor {', '.join(sorted(unknown))}")
         pairs = {key: tuple(sorted(factors.get(key, {}).items())) for key in ("shape", "recipe", "options")}
         return cls(**{**factors, **pairs})
@@ -126,6 +147,56 @@ class Case:
 
 
 FACTORS = tuple(field.name for field in fields(Case))
+_KNOWN = frozenset(FACTORS)
+_SORTED = tuple(sorted(FACTORS))
+_PAIRS = ("shape", "recipe", "options")
+
+
+# ids are hashes of the JSON of all factors. Of a hundred thousand cases it is made of pieces that many share: the
+# text of the shape, and the texts around it
+_AROUND = tuple(name for name in sorted(FACTORS) if name != "shape")
+_around_of = attrgetter(*_AROUND)
+
+
+def _id(case: Case) -> str:
+    before, after = _around(_around_of(case))[0]
+    return _hash(before + case._shape_text + after)
+
+
+def _group_id(case: Case) -> str:
+    before, after = _around(_around_of(case))[1]
+    return _hash(before + case._shape_text + after)
+
+
+@cache
+def _around(values: tuple[Any, ...]) -> tuple[tuple[str, str], tuple[str, str]]:
+    """What stands before and after the shape in the JSON of a case's factors, and in that of its group."""
+    factors = dict(zip(_AROUND, values, strict=True))
+    factors["recipe"] = dict(factors["recipe"])
+    options, twin = factors.pop("options"), factors.pop("twin")
+    beside = {"twin": twin, "options": dict(options)} if twin else {}
+    shared = {key: value for key, value in factors.items() if key not in _NOT_IN_GROUP}
+    return _split({**factors, **beside}), _split({**shared, "subject": twin or factors["subject"]})
+
+
+def _split(factors: Mapping[str, Any]) -> tuple[str, str]:
+    before, after = _canonical({**factors, "shape": None}).split('"shape":null', 1)
+    return before + '"shape":', after
+
+
+@cache
+def _pairs(pairs: tuple[tuple[str, Any], ...], types: tuple[type, ...]) -> str:
+    # types: 1 and 1.0 and True are equal, and their texts are not
+    return _canonical(dict(pairs))
+
+
+def _types(pairs: tuple[tuple[str, Any], ...]) -> tuple[type, ...]:
+    return tuple([type(value) for _, value in pairs])
+
+
+@cache
+def _sorted(names: tuple[str, ...]) -> str:
+    return _canonical(sorted(names))
 
 
 @dataclass(frozen=True)
@@ -143,28 +214,32 @@ class Task:
     controlled: tuple[Case, ...] = ()
     settings: tuple[tuple[str, Any], ...] = ()  # of the protocol, where they bear on the figure
 
-    @cached_property
+    @_once
     def chunk_id(self) -> str:
         """Hash of what is measured together: repetitions of one chunk are siblings."""
-        return digest([self.kind, [case.id for case in self.cases], sorted(self.metrics), self.settings])
+        ids = '","'.join([case.id for case in self.cases])
+        settings = _canonical(self.settings) if self.settings else "[]"
+        return _hash(f'["{self.kind}",["{ids}"],{_sorted(self.metrics)},{settings}]')
 
-    @cached_property
+    @_once
     def id(self) -> str:
         """Hash of what is to be measured."""
-        return digest([self.chunk_id, self.repetition])
+        return _hash(f'["{self.chunk_id}",{self.repetition}]')
 
 
 @dataclass(frozen=True)
 class Planned:
     """A case of a sweep with the metrics wanted of it, or the reason why it is skipped.
 
-    controlled: the case whose slim control this one is.
+    controlled: the case whose slim control this one is; priority: what is measured first where time is short, the
+    greater the sooner.
     """
 
     case: Case
     metrics: frozenset[str]
     skipped: str | None = None
     controlled: Case | None = None
+    priority: int = 0
 
 
 def tasks(
@@ -179,35 +254,50 @@ def tasks(
     or not their own latency is wanted. timing_settings: what of the protocol makes a timing another one.
     """
     live = [p for p in planned if p.skipped is None]
-    check = "numeric_error"  # no time is published of an answer that was not checked, a baseline's neither
+    check = frozenset(
+        {"numeric_error"}
+    )  # no time is published of an answer that was not checked, a baseline's neither
     controlled = {p.case.id: p.controlled for p in live if p.controlled}
     made: list[Task] = []
 
-    def wanted_of(p: Planned, kind: str) -> tuple[str, ...]:
+    @cache
+    def of_kind(metrics: frozenset[str], trained: bool, kind: str) -> frozenset[str]:
         # a training says itself what it trained; no other task looks at its case
-        if p.case.data != "none":
-            return tuple(sorted(p.metrics)) if kind == "training" else ()
-        return tuple(sorted(m for m in p.metrics if metric_tasks[m] == kind))
+        if trained:
+            return metrics if kind == "training" else frozenset()
+        return frozenset(m for m in metrics if metric_tasks[m] == kind)
 
-    timed = [p for p in live if wanted_of(p, "timing")]
-    timing_metrics = tuple(sorted({m for p in timed for m in wanted_of(p, "timing")}))
-    groups = {p.case.group_id for p in timed}
-    timed = [p for p in live if p in timed or (p.case.is_baseline and p.case.group_id in groups)]
+    @cache
+    def in_order(metrics: frozenset[str]) -> tuple[str, ...]:
+        return tuple(sorted(metrics))
+
+    def wanted_of(p: Planned, kind: str) -> frozenset[str]:
+        return of_kind(p.metrics, p.case.data != "none", kind)
+
+    asked = [p for p in live if wanted_of(p, "timing")]
+    of_group: dict[str, frozenset[str]] = {}  # what one of its cases wants of a timing, all of them get
+    for p in asked:
+        of_group[p.case.group_id] = of_group.get(p.case.group_id, frozenset()) | wanted_of(p, "timing")
+    ids = {p.case.id for p in asked}
+    timed = [p for p in live if p.case.id in ids or (p.case.is_baseline and p.case.group_id in of_group)]
     checked = {p.case.id for p in timed}
     kind: Kind
     for kind in ("static", "training"):
         for p in live:
-            wanted = set(wanted_of(p, kind)) | ({check} if kind == "static" and p.case.id in checked else set())
+            wanted = wanted_of(p, kind)
+            if kind == "static" and p.case.id in checked:
+                wanted |= check
             if wanted:
                 reference = (p.controlled,) if p.controlled else ()
-                made.append(Task(kind, (p.case,), tuple(sorted(wanted)), controlled=reference))
+                made.append(Task(kind, (p.case,), in_order(wanted), controlled=reference))
     settings = tuple(sorted((timing_settings or {}).items()))
     for chunk in _chunks([p.case for p in timed]):
         references = tuple(controlled[case.id] for case in chunk if case.id in controlled)
-        made += [
-            Task("timing", chunk, timing_metrics, repetition, references, settings)
-            for repetition in range(repetitions)
-        ]
+        wanted_by_group = in_order(of_group[chunk[0].group_id])
+        siblings = [Task("timing", chunk, wanted_by_group, i, references, settings) for i in range(repetitions)]
+        for task in siblings:  # the same of all, and not worth hashing again
+            task.__dict__["chunk_id"] = siblings[0].chunk_id
+        made += siblings
     return made
 
 

@@ -33,6 +33,9 @@ _TABLE = (
     Metric("weight_bytes", "B", "lower", "static", "parameters and buffers"),
     Metric("file_bytes", "B", "lower", "static", "the state_dict as torch.save writes it"),
     Metric("peak_bytes", "B", "lower", "static", "largest total of live allocations during one call of the phase"),
+    Metric(
+        "largest_batch", "1", "higher", "static", "examples of the largest batch whose call fits the device, to 1/64"
+    ),
     Metric("numeric_error", "1", "lower", "static", "||y - y64|| / ||y64|| against float64; gradients when training"),
     Metric("latency", "s", "lower", "timing", "one call of the phase"),
     Metric("latency_ratio", "1", "lower", "timing", "latency over the baseline's of the same round"),
@@ -41,7 +44,14 @@ _TABLE = (
     ),
     Metric("energy", "J", "lower", "timing", "one call of the phase, warm, the idle share included"),
     Metric("compile_time", "s", "lower", "timing", "the first call of a compiled case, its kernels in no cache"),
-    Metric("accuracy", "1", "higher", "training", "share of the test images that are classified right"),
+    Metric("accuracy", "1", "higher", "training", "share of the test examples that are classified right"),
+    Metric("sed_score", "1", "lower", "training", "(error_rate + 1 - f_score) / 2"),
+    Metric("error_rate", "1", "lower", "training", "sound events substituted, deleted and inserted, over all events"),
+    Metric("f_score", "1", "higher", "training", "harmonic mean of precision and recall"),
+    Metric("precision", "1", "higher", "training", "share of the detected sound events that are right"),
+    Metric("recall", "1", "higher", "training", "share of the true sound events that are detected"),
+    Metric("mse", "1", "lower", "training", "mean squared error of the test part"),
+    Metric("rule_distance", "1", "lower", "training", "sine of the largest angle between the learned and true rules"),
     Metric("train_loss", "1", "lower", "training", "mean cross-entropy over the last epoch"),
     Metric("train_time", "s", "lower", "training", "wall time of the training loop"),
 )

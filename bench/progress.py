@@ -2,41 +2,69 @@
 
 from __future__ import annotations
 
+import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any, Protocol
 
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live as RichLive
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
+from rich.text import Text
 
 from .case import Task
 
+LAST = 5  # results that stay on the display
 
-def _label(task: Task) -> str:
+
+class Progress(Protocol):
+    """What is told while a sweep runs. seconds: what is still to do, by the pace so far."""
+
+    def start(self, total: int, done: int, seconds: float) -> None: ...
+    def begin(self, task: Task, attempt: int) -> None: ...
+    def again(self, task: Task, reason: str) -> None: ...
+    def end(self, task: Task, line: Mapping[str, Any], seconds: float) -> None: ...
+
+
+def label(task: Task) -> str:
+    """A task in a few words."""
     first = task.cases[-1]
     extra = f" +{len(task.cases) - 1}" if len(task.cases) > 1 else ""
     repetition = f" #{task.repetition + 1}" if task.kind == "timing" else ""
     return f"{task.kind}{repetition} {first.name}{extra}"
 
 
-class _Pace:
-    """How long the rest will take: the mean wall time of each kind of task seen so far."""
+def problems(line: Mapping[str, Any]) -> list[str]:
+    """Why cases or metrics of a finished task have no number, a sentence each."""
+    said = []
+    for result in line["results"]:
+        if result["status"] not in ("ok", "unsupported"):
+            said.append(result["reason"])
+        said += [f"{metric}: {failure['reason']}" for metric, failure in result.get("failed", {}).items()]
+    return said
 
-    def __init__(self, total: int, done: int) -> None:
-        self.total, self.done, self.now = total, done, 0
-        self.started = time.monotonic()
 
-    def step(self) -> None:
-        self.done += 1
-        self.now += 1
+def found(task: Task, line: Mapping[str, Any]) -> str:
+    """The first thing that a finished task says: how its last case compares, or one of its values."""
+    by_id = {result["case_id"]: result for result in line["results"]}
+    result = by_id.get(task.cases[-1].id, {"status": "", "values": {}, "seconds": []})
+    if result["status"] != "ok":
+        return str(result["status"])
+    if own := result["seconds"]:
+        real = [case.id for case in task.cases if case.is_baseline and case.id in by_id]
+        base = by_id[real[0]]["seconds"] if real else []
+        ratio = statistics.median(own) / statistics.median(base) if base else 1.0
+        return f"{statistics.median(own):.3g} s, {ratio:.2f} × real"
+    name = next((name for name in ("accuracy", *task.metrics) if name in result["values"]), None)
+    return f"{name} {result['values'][name]:.6g}" if name else "ok"
 
-    @property
-    def left(self) -> str:
-        if not self.now:
-            return "?"
-        seconds = (time.monotonic() - self.started) / self.now * (self.total - self.done)
-        return f"{int(seconds // 60)}:{int(seconds % 60):02d}"
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds."""
+    return f"{int(seconds // 60)}:{int(seconds % 60):02d}"
 
 
 class Plain:
@@ -44,60 +72,88 @@ class Plain:
 
     def __init__(self, console: Console) -> None:
         self.console = console
+        self.done = self.total = 0
 
-    def start(self, total: int, done: int) -> None:
-        self.pace = _Pace(total, done)
-        self.console.print(f"{total} tasks, {done} done before", highlight=False)
+    def start(self, total: int, done: int, seconds: float) -> None:
+        self.total, self.done = total, done
+        self._print(f"{total} tasks, {done} done before, about {clock(seconds)} left")
 
-    def begin(self, task: Task) -> None:
+    def begin(self, task: Task, attempt: int) -> None:
         """Nothing: a line is printed when a task ends."""
 
-    def end(self, task: Task, seconds: float, problems: Sequence[str]) -> None:
-        self.pace.step()
-        head = f"[{self.pace.done}/{self.pace.total}, {self.pace.left} left]"
-        self.console.print(f"{head} {_label(task)} {seconds:.1f} s", highlight=False, markup=False, soft_wrap=True)
-        for problem in problems:
-            self.console.print(f"    {problem}", highlight=False, markup=False, soft_wrap=True)
+    def again(self, task: Task, reason: str) -> None:
+        self._print(f"    {label(task)}: {reason}; it is measured again")
+
+    def end(self, task: Task, line: Mapping[str, Any], seconds: float) -> None:
+        self.done += 1
+        head = f"[{self.done}/{self.total}, {clock(seconds)} left]"
+        self._print(f"{head} {label(task)} {line['wall']:.1f} s: {found(task, line)}")
+        for problem in problems(line):
+            self._print(f"    {problem}")
+
+    def _print(self, text: str) -> None:
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-class Live(Plain):
-    """A bar with what runs, how far it is and how long the rest will take."""
+class Live:
+    """A bar for all tasks, the groups that are being measured, how long the rest will take, and the last results."""
 
-    def __init__(self, console: Console, bar: RichProgress, title: str) -> None:
-        super().__init__(console)
-        self.bar, self.title = bar, title
-        self.running: list[Task] = []
+    def __init__(self, console: Console, title: str) -> None:
+        self.console = console
+        self.bar = RichProgress(
+            TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            TextColumn("{task.fields[left]} left", markup=False),
+            console=console,
+        )  # fmt: skip
+        self.task = self.bar.add_task(title, total=None, left="?")
+        self.running: dict[str, tuple[Task, int]] = {}
+        self.last: deque[str] = deque(maxlen=LAST)
+        self.ends = 0.0
 
-    def start(self, total: int, done: int) -> None:
-        self.pace = _Pace(total, done)
-        self.task = self.bar.add_task(self.title, total=total, completed=done, left="?", now="")
+    def start(self, total: int, done: int, seconds: float) -> None:
+        self.ends = time.monotonic() + seconds
+        self.bar.update(self.task, total=total, completed=done)
 
-    def begin(self, task: Task) -> None:
-        self.running.append(task)
-        self._show()
+    def begin(self, task: Task, attempt: int) -> None:
+        self.running[task.id] = (task, attempt)
 
-    def end(self, task: Task, seconds: float, problems: Sequence[str]) -> None:
-        self.pace.step()
-        self.running.remove(task)
-        self._show()
-        for problem in problems:
-            self.bar.console.print(f"{_label(task)}: {problem}", highlight=False, markup=False)
+    def again(self, task: Task, reason: str) -> None:
+        self.running.pop(task.id, None)
+        self.last.append(f"{label(task)}: {reason}; it is measured again")
 
-    def _show(self) -> None:
-        now = "; ".join(_label(task) for task in self.running)
-        self.bar.update(self.task, completed=self.pace.done, left=self.pace.left, now=now)
+    def end(self, task: Task, line: Mapping[str, Any], seconds: float) -> None:
+        self.running.pop(task.id, None)
+        self.ends = time.monotonic() + seconds
+        self.bar.advance(self.task)
+        self.last.append(f"{label(task)}: {found(task, line)}")
+        for problem in problems(line):
+            self.console.print(f"{label(task)}: {problem}", highlight=False, markup=False)
+
+    def __rich__(self) -> Group:
+        left = clock(max(0.0, self.ends - time.monotonic()))
+        self.bar.update(self.task, left=left)
+        now = [f"  now   {group}" for group in groups([task for task, _ in self.running.values()])]
+        last = [f"  last  {line}" for line in self.last]
+        return Group(
+            self.bar, *(Text(line, no_wrap=True, overflow="ellipsis", style="dim") for line in [*last, *now])
+        )
+
+
+def groups(tasks: Sequence[Task]) -> list[str]:
+    """What is being measured, a line a group."""
+    names: dict[str, list[Task]] = {}
+    for task in tasks:
+        names.setdefault(task.cases[0].group_id, []).append(task)
+    return [f"{label(own[0])}" + (f" and {len(own) - 1} more" if own[1:] else "") for own in names.values()][:LAST]
 
 
 @contextmanager
-def make_progress(title: str) -> Iterator[Plain]:
+def make_progress(title: str) -> Iterator[Progress]:
     """The display that fits where the output goes."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield Plain(console)
         return
-    columns = (
-        TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-        TextColumn("{task.fields[left]} left\n{task.fields[now]}", markup=False),
-    )  # fmt: skip
-    with RichProgress(*columns, console=console) as bar:
-        yield Live(console, bar, title)
+    live = Live(console, title)
+    with RichLive(live, console=console, refresh_per_second=2):
+        yield live

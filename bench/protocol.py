@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -11,7 +12,16 @@ from .sweep import Protocol
 
 VERSION = 2  # raise it when the way of measuring changes: older results then count as not done
 
-Status = Literal["ok", "unsupported", "oom", "timeout", "crashed", "wrong", "error"]
+# skipped: by the budget of a run; what can never be measured is skipped in the plan
+Status = Literal["ok", "skipped", "unsupported", "oom", "timeout", "crashed", "wrong", "error"]
+FAILED = ("oom", "timeout", "crashed", "error")  # what bench run --retry-failed measures again
+
+NO_SPACE = 74  # the exit code of a worker that cannot write its reply (EX_IOERR of sysexits.h)
+
+
+def wants_memory(text: str) -> bool:
+    """Whether that is what torch's allocator, or C++ itself, says when there is no memory."""
+    return "DefaultCPUAllocator" in text or "std::bad_alloc" in text
 
 
 class _Message(BaseModel):
@@ -19,7 +29,10 @@ class _Message(BaseModel):
 
 
 class Request(_Message):
-    """A task with all that a worker needs to know; cases as factors."""
+    """A task with all that a worker needs to know; cases as factors.
+
+    plugins: the modules that the user allowed with --plugin, from which subjects come that no package offers.
+    """
 
     version: int = VERSION
     kind: Kind
@@ -31,13 +44,23 @@ class Request(_Message):
     threads: int
     protocol: Protocol
     data_root: str | None = None
+    plugins: list[str] = []
 
     @classmethod
-    def of(cls, task: Task, device: str, threads: int, protocol: Protocol, data_root: str | None) -> Request:
-        """The request for one task."""
+    def of(
+        cls,
+        task: Task,
+        device: str,
+        threads: int,
+        protocol: Protocol,
+        data_root: str | None,
+        cases: Sequence[Case] | None = None,
+        plugins: Sequence[str] = (),
+    ) -> Request:
+        """The request for one task, or for some of its ``cases``."""
         return cls(
             kind=task.kind,
-            cases=[case.factors for case in task.cases],
+            cases=[case.factors for case in (task.cases if cases is None else cases)],
             controlled=[case.factors for case in task.controlled],
             metrics=list(task.metrics),
             repetition=task.repetition,
@@ -45,6 +68,7 @@ class Request(_Message):
             threads=threads,
             protocol=protocol,
             data_root=data_root,
+            plugins=list(plugins),
         )
 
     def case_list(self) -> list[Case]:
@@ -57,11 +81,20 @@ class Request(_Message):
         return next((other for other in found if case.control == f"slim:{other.id}"), None)
 
 
+class Failure(_Message):
+    """Why there is no value."""
+
+    status: Status
+    reason: str
+
+
 class Result(_Message):
     """What a worker found of one case.
 
-    values: metric → value; seconds: raw samples of a timing task, one a round, aligned over the cases of the reply;
-    details: whatever explains the values (uncounted operators, why the timing stopped, the learning curve).
+    values: metric → value; unsupported, failed: the metrics that have none, each for a reason of its own; seconds:
+    raw samples of a timing task, one a round, aligned over the cases of the reply; details: whatever explains the
+    values (uncounted operators, why the timing stopped, the learning curve); part: which process of the task it is
+    from, where a case that failed was taken out and the others measured again: samples are aligned within a part.
     """
 
     case_id: str
@@ -70,8 +103,10 @@ class Result(_Message):
     path_built: str = ""
     values: dict[str, float | int] = {}
     unsupported: dict[str, str] = {}
+    failed: dict[str, Failure] = {}
     seconds: list[float] = []
     details: dict[str, Any] = {}
+    part: int = 0
 
 
 class Reply(_Message):

@@ -18,9 +18,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from phnn.rank import cache_folder
 
@@ -36,6 +36,9 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+_Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
 class Rates(_Strict):
     """What a number of threads reaches; 0 threads on a device that does not count them.
 
@@ -44,9 +47,9 @@ class Rates(_Strict):
     """
 
     threads: int
-    flops: dict[str, float]
-    copied: dict[int, float]
-    read: dict[int, float]
+    flops: dict[str, _Rate]
+    copied: dict[int, _Rate] = Field(min_length=1)
+    read: dict[int, _Rate]
     unsupported: dict[str, str] = {}
 
     def bandwidth(self, working_set: int, cold: bool = False) -> float:
@@ -119,7 +122,7 @@ def kept_at(env_id: str) -> Path:
 def load(path: Path) -> Roofs | None:
     """The roofs in a file; None where there is none. A UsageError for one that is damaged or of another format."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -128,6 +131,12 @@ def load(path: Path) -> Roofs | None:
         return Roofs.model_validate(json.loads(text))
     except (ValueError, ValidationError):
         raise UsageError(f"{path} holds no roofs of format {FORMAT}: remove it, then bench env --calibrate") from None
+
+
+def of_run(folder: Path) -> dict[str, Roofs]:
+    """env_id → roofs that a run folder holds: its machine's, and those of the machines that were merged into it."""
+    found = [load(path) for path in [*sorted((folder / "roofs").glob("*.json")), folder / FILE]]
+    return {measured.env_id: measured for measured in found if measured}
 
 
 def save(path: Path, roofs: Roofs) -> None:

@@ -11,6 +11,7 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -38,12 +39,23 @@ class Interval:
 
 def mean_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
     """Mean and Student's t interval."""
-    data = np.asarray(values, dtype=float)
-    center = float(data.mean())
-    if len(data) < 2:
-        return Interval(center, math.nan, math.nan)
-    reach = float(stats.t.ppf((1 + level) / 2, len(data) - 1) * data.std(ddof=1) / math.sqrt(len(data)))
-    return Interval(center, center - reach, center + reach)
+    (found,) = _mean_intervals(np.asarray([values], dtype=float), level).tolist()
+    return Interval(*found)
+
+
+def _mean_intervals(data: np.ndarray, level: float) -> np.ndarray:
+    """Of each row of ``data`` the mean and the ends of its Student's t interval, (rows, 3)."""
+    count = data.shape[1]
+    center = data.mean(axis=1)
+    if count < 2:
+        return np.stack([center, np.full_like(center, math.nan), np.full_like(center, math.nan)], axis=1)
+    reach = _student(level, count - 1) * data.std(axis=1, ddof=1) / math.sqrt(count)
+    return np.stack([center, center - reach, center + reach], axis=1)
+
+
+@cache
+def _student(level: float, freedom: int) -> float:
+    return float(stats.t.ppf((1 + level) / 2, freedom))
 
 
 def log_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
@@ -69,6 +81,14 @@ def process_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
         rng=np.random.default_rng(0),
     ).confidence_interval  # fmt: skip
     return _exp(Interval(center, float(found.low), float(found.high)))
+
+
+def process_intervals(values: np.ndarray, level: float = LEVEL) -> np.ndarray:
+    """``process_interval`` of each row of ``values``: (rows, processes) to (rows, value · lo · hi)."""
+    if values.shape[1] < BOOTSTRAP_FROM:
+        return np.exp(_mean_intervals(np.log(values), level))
+    found = [process_interval(row, level) for row in values.tolist()]
+    return np.array([[each.value, each.lo, each.hi] for each in found]).reshape(-1, 3)
 
 
 def _exp(inner: Interval) -> Interval:
@@ -193,6 +213,7 @@ class Percentile:
     reason: str = ""
 
 
+@cache
 def samples_needed(share: float) -> int:
     """The fewest samples whose largest (of a low percentile: smallest) lies beyond it with 99 % confidence.
 
@@ -207,9 +228,19 @@ def samples_needed(share: float) -> int:
 
 def percentile(samples: Sequence[float], share: float) -> Percentile:
     """The ``share`` quantile (0.99: p99) by linear interpolation, where there are samples enough for it."""
-    if len(samples) < (needed := samples_needed(share)):
-        return Percentile(None, f"p{100 * share:g} takes {needed} samples, there are {len(samples)}")
-    return Percentile(float(np.quantile(samples, share)))
+    return percentiles(samples, [share])[0]
+
+
+def percentiles(samples: Sequence[float] | np.ndarray, shares: Sequence[float]) -> list[Percentile]:
+    """Several of them, for the price of one."""
+    found = []
+    need = [samples_needed(share) for share in shares]
+    values = np.quantile(samples, shares).tolist()
+    for share, needed, value in zip(shares, need, values, strict=True):
+        enough = len(samples) >= needed
+        lacks = f"p{100 * share:g} takes {needed} samples, there are {len(samples)}"
+        found.append(Percentile(value) if enough else Percentile(None, lacks))
+    return found
 
 
 # ---------------------------------------------------------------------------------------------- over many cases

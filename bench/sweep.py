@@ -6,32 +6,38 @@ Whatever is wrong in the file is a UsageError of one line that names the key and
 from __future__ import annotations
 
 import itertools
-import re
+import math
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from phnn.algebras import Algebra, near_matches
 from phnn.algebras import algebra as find_algebra
-from phnn.algebras import near_matches
 from phnn.rank import generic_rank
 from phnn.registry import Spec, find, origin
 
 from .case import Case, Planned
 from .errors import UsageError
 from .factors import FACTOR_VALUES, unfit
-from .metrics import METRICS
+from .launch.profile import Bundle, Launch, Place, Profile
+from .metrics import METRICS, of_task
+from .study import catalog
 from .study.catalog import DATA
 from .study.recipe import Recipe
+from .uncollected import uncollected
 
 _OTHER_AXES = ("algebra", "n", "rank", "threads", "seed")
 LARGEST = 2**31  # of any number in an axis: no tensor has such a side
+MOST_CASES = 1_000_000  # combinations in an entry: more is a mistake, and would fill the memory before it is seen
+_WEEK = 7 * 86400.0
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Protocol(_Strict):
@@ -42,32 +48,42 @@ class Protocol(_Strict):
     least; timeout: seconds after which a task is killed.
     """
 
-    processes: int = Field(default=5, ge=2)
+    processes: int = Field(default=5, ge=2, le=1000)
     precision: float = Field(default=0.01, gt=0)
-    budget: float = Field(default=10.0, gt=0)
-    min_block: float = Field(default=1e-3, gt=0)
-    timeout: float = Field(default=900.0, gt=0)
+    budget: float = Field(default=10.0, gt=0, le=_WEEK)
+    min_block: float = Field(default=1e-3, gt=0, le=_WEEK)
+    timeout: float = Field(default=900.0, gt=0, le=_WEEK)
 
 
 class Entry(_Strict):
-    """One product of axes: every combination of the axes' values is a case of each subject."""
+    """One product of axes: every combination of the axes' values is a case of each subject.
+
+    priority: the greater, the earlier it is measured, and the sooner it gets a share of ``--time-budget``.
+    """
 
     subject: str | list[str]
     metrics: list[str] = Field(min_length=1)
     axes: dict[str, Any] = {}
     controls: list[Literal["slim"]] = []
     recipe: Recipe | None = None
+    priority: int = Field(default=0, ge=-1000, le=1000)
 
 
 class Sweep(_Strict):
-    """A sweep file. device: the kind of hardware that it is meant for."""
+    """A sweep file. device: the kind of hardware that it is meant for; launch: where on a cluster that is found.
+
+    name: also that of the folder for its results; plugins: code ("module:attribute") that offers its subjects and is
+    installed nowhere: it is loaded only if the user names it too.
+    """
 
     format: Literal[1] = Field(alias="schema")
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)
     title: str
     analysis: str = ""
     device: Literal["cpu", "cuda"] = "cpu"
     protocol: Protocol = Protocol()
+    launch: Launch = Launch()
+    plugins: list[str] = []
     cases: list[Entry] = Field(min_length=1)
 
 
@@ -79,7 +95,7 @@ def load(path: Path) -> Sweep:
         raise UsageError(f"no sweep file {path}: the project's own are in bench/sweeps/") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read: {error}") from None
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets without end
         raise UsageError(f"{path} is not valid TOML: {error}") from None
     try:
         return Sweep.model_validate(data)
@@ -98,11 +114,15 @@ def _first_error(error: ValidationError) -> str:
 
 
 def _keys_beside(loc: Sequence[int | str]) -> list[str]:
-    parents: dict[int | str, type[BaseModel]] = {"protocol": Protocol, "cases": Entry, "recipe": Recipe}
+    parents: dict[int | str, type[BaseModel]] = {
+        "protocol": Protocol, "cases": Entry, "recipe": Recipe,
+        "launch": Launch, "slurm": Profile, "hardware": Place, "bundle": Bundle,
+    }  # fmt: skip
     model = next((parents[part] for part in reversed(loc[:-1]) if part in parents), Sweep)
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
+@uncollected()
 def expand(sweep: Sweep, data: str | None = None) -> list[Planned]:
     """All cases of a sweep, each once, skipped ones with the reason; ``data`` replaces every entry's data axis.
 
@@ -120,14 +140,20 @@ def expand(sweep: Sweep, data: str | None = None) -> list[Planned]:
             except ValueError as error:
                 raise UsageError(f"{where}.subject: {error}") from None
             for new in _entry_cases(entry, spec, where, data, sweep.device):
-                old = planned.get(new.case.id, new)
-                metrics = old.metrics | new.metrics
-                planned[new.case.id] = Planned(new.case, metrics, new.skipped, new.controlled)
+                old = planned.get(new.case.id)
+                planned[new.case.id] = _joined(old, new) if old else new
     if data and not any(p.case.data != "none" for p in planned.values()):
         raise UsageError(f"--data {data}: sweep {sweep.name!r} trains nothing; leave --data out")
     if not planned:
         raise UsageError(f"sweep {sweep.name!r} expands to no case: an axis is empty; give it at least one value")
     return list(planned.values())
+
+
+def _joined(old: Planned, new: Planned) -> Planned:
+    """A case that two entries ask for, or one that several values of an axis come to."""
+    if old.metrics == new.metrics and old.priority == new.priority:
+        return new
+    return replace(new, metrics=old.metrics | new.metrics, priority=max(old.priority, new.priority))
 
 
 def _entry_cases(entry: Entry, spec: Spec, where: str, data: str | None, device: str) -> Iterator[Planned]:
@@ -136,10 +162,11 @@ def _entry_cases(entry: Entry, spec: Spec, where: str, data: str | None, device:
     if trains != bool(axes.get("data")):
         need = "needs an axis data" if trains else "has an axis data but no metric of training"
         raise UsageError(f"{where}: {need}; data is one of {', '.join(DATA)}")
-    if trains and spec.kind != "model":
-        raise UsageError(f"{where}.subject: {spec.name!r} is a layer; accuracy is measured on a model")
-    if trains and not set(spec.shape) >= _IMAGE_AXES:
-        raise UsageError(f"{where}.subject: {spec.name!r} takes no images, and all data are images")
+    if trains and data:
+        axes["data"] = [data]
+    for name in axes.get("data", ()):
+        if reason := catalog.misfit(name, spec.name, spec.kind, spec.shape, entry.metrics):
+            raise UsageError(f"{where}.subject: {reason}")
     if trains and (strange := sorted(m for m in entry.metrics if m not in _TRAINING_METRICS)):
         raise UsageError(
             f"{where}.metrics: {strange[0]!r} is not measured in training: give it an entry without data"
@@ -153,23 +180,21 @@ def _entry_cases(entry: Entry, spec: Spec, where: str, data: str | None, device:
     if taken := sorted({*_OTHER_AXES, *FACTOR_VALUES} & set(spec.shape)):
         package = origin(spec.name).package
         raise UsageError(f"{where}.subject: {spec.name!r} of {package} has an axis {taken[0]}, the name of a factor")
-    if trains and data:
-        axes["data"] = [data]
     metrics = frozenset(entry.metrics)
     if any(METRICS[m].task == "timing" for m in metrics):
         metrics |= {"numeric_error"}  # no time is published of an answer that was not checked
     if "efficiency" in metrics:
         metrics |= {"arithmetic_intensity"}  # what the roof is drawn for
-    for values in itertools.product(*axes.values()):
-        chosen = dict(zip(axes, values, strict=True))
-        planned = _case(chosen, spec, entry, where, metrics, device)
+    combinations = math.prod(map(len, axes.values()))
+    if combinations > MOST_CASES:
+        raise UsageError(f"{where}.axes: {combinations:,} combinations are more than {MOST_CASES:,}: split the sweep")
+    for planned in _product(axes, spec, entry, where, metrics, device):
         yield planned
         if "slim" in entry.controls and planned.case.algebra != "real" and planned.skipped is None:
-            yield Planned(planned.case.slim_control(), planned.metrics, controlled=planned.case.controlled)
+            yield replace(planned, case=planned.case.slim_control(), controlled=planned.case.controlled)
 
 
-_IMAGE_AXES = {axis for data in DATA.values() for axis in data.shape}
-_TRAINING_METRICS = ("accuracy", "train_loss", "train_time", "params")
+_TRAINING_METRICS = (*of_task("training"), "params")
 
 
 def _values(name: str, value: Any, spec: Spec, where: str) -> list[Any]:
@@ -216,13 +241,63 @@ def _whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value < LARGEST
 
 
-def _case(
+@dataclass(frozen=True)
+class _Variant:
+    """What the axes that are no shape make of a subject, with every factor that it does not take at its default."""
+
+    algebra: Algebra
+    factors: Mapping[str, Any]
+    metrics: frozenset[str]
+    skipped: str | None
+
+
+@dataclass(frozen=True)
+class _Form:
+    """What the shape axes make of it; is_image: whether its input has a memory format."""
+
+    shape: Mapping[str, Any]
+    factors: Mapping[str, Any]
+    is_image: bool
+
+
+def _product(
+    axes: Mapping[str, list[Any]], spec: Spec, entry: Entry, where: str, metrics: frozenset[str], device: str
+) -> Iterator[Planned]:
+    """All combinations: there may be a hundred thousand, each of a variant and a form that it shares with many.
+
+    What the subject cannot tell apart (the paths of the real layer) comes to the same variant, and comes once.
+    """
+    names = list(axes)
+    shape_at = [i for i, name in enumerate(names) if name in spec.shape]
+    other_at = [i for i, name in enumerate(names) if name not in spec.shape]
+    variants: dict[tuple[Any, ...], _Variant] = {}
+    alike: dict[str, _Variant] = {}
+    forms: dict[tuple[Any, ...], _Form] = {}
+    seen: set[tuple[int, int]] = set()
+    for values in itertools.product(*axes.values()):
+        others = tuple([values[i] for i in other_at])
+        if (variant := variants.get(others)) is None:
+            chosen = {names[i]: values[i] for i in other_at}
+            variant = _variant(chosen, spec, entry, where, metrics, device)
+            variant = variants[others] = alike.setdefault(repr(variant), variant)
+        factors = variant.factors
+        sides = (factors.get("data"), *[values[i] for i in shape_at])
+        if (form := forms.get(sides)) is None:
+            form = forms[sides] = _form({names[i]: values[i] for i in shape_at}, spec, factors)
+        if (id(variant), id(form)) in seen:
+            continue
+        seen.add((id(variant), id(form)))
+        if not form.is_image and "memory_format" in factors:
+            factors = {key: value for key, value in factors.items() if key != "memory_format"}
+        case = Case(spec.name, spec.kind, **factors, **form.factors)
+        reason = variant.skipped or spec.constraints(variant.algebra, form.shape)
+        yield Planned(case, variant.metrics, reason, priority=entry.priority)
+
+
+def _variant(
     chosen: Mapping[str, Any], spec: Spec, entry: Entry, where: str, metrics: frozenset[str], device: str
-) -> Planned:
-    """One combination, with every factor that the subject does not take collapsed to its default."""
+) -> _Variant:
     factors = {key: value for key, value in chosen.items() if key in FACTOR_VALUES or key in ("threads", "seed")}
-    shape = {**spec.shape, **{key: value for key, value in chosen.items() if key in spec.shape}}
-    shape |= {key: float(shape[key]) for key, default in spec.shape.items() if isinstance(default, float)}
     name = chosen.get("algebra", "real") if spec.algebras != () else "real"
     n = chosen.get("n")
     if name == "ph" and n is None:
@@ -232,23 +307,25 @@ def _case(
         factors["path"] = "none"
     if algebra.learned and (rank := chosen.get("rank")):
         factors["rank"] = generic_rank(algebra.n) if rank == "generic" else rank
-    recipe: tuple[tuple[str, Any], ...] = ()
-    if data := factors.get("data"):
-        recipe = tuple(sorted((entry.recipe or Recipe()).model_dump().items()))
-        shape |= DATA[data].shape | {"batch": dict(recipe)["batch_size"]}
+    if factors.get("data"):
         factors |= {"phase": "none", "timer": "none"}
+        factors["recipe"] = tuple(sorted((entry.recipe or Recipe()).model_dump().items()))
         factors.pop("threads", None)  # trainings run side by side, a thread each
     else:
         factors.pop("seed", None)
-    if len(spec.input_shape(shape)) != 4:
-        factors.pop("memory_format", None)
-    name = "none" if spec.algebras == () else algebra.name
-    case = Case(spec.name, spec.kind, name, algebra.n, recipe=recipe, **_beside(spec, shape), **factors)
+    factors |= {"algebra": "none" if spec.algebras == () else algebra.name, "n": algebra.n}
+    case = Case(spec.name, spec.kind, shape=(), **factors)
     if case.compile == "none":
         metrics -= {"compile_time"}  # nothing is compiled, so there is nothing that it lacks
-    return Planned(
-        case, metrics, skipped=_unfit(case, spec) or unfit(case, device) or spec.constraints(algebra, shape)
-    )
+    return _Variant(algebra, factors, metrics, _unfit(case, spec) or unfit(case, device))
+
+
+def _form(chosen: Mapping[str, Any], spec: Spec, factors: Mapping[str, Any]) -> _Form:
+    shape = {**spec.shape, **chosen}
+    shape |= {key: float(shape[key]) for key, default in spec.shape.items() if isinstance(default, float)}
+    if data := factors.get("data"):
+        shape |= DATA[data].shape | {"batch": dict(factors["recipe"])["batch_size"]}
+    return _Form(shape, _beside(spec, shape), len(spec.input_shape(shape)) == 4)
 
 
 def _beside(spec: Spec, shape: Mapping[str, Any]) -> dict[str, Any]:
@@ -270,56 +347,6 @@ def _unfit(case: Case, spec: Spec) -> str | None:
     if case.rank and not spec.ranked:
         return f"{spec.name} takes no rank"
     return None
-
-
-def select(planned: Sequence[Planned], filters: Sequence[str]) -> list[Planned]:
-    """The cases that match every ``key=value`` filter (commas: any of them), with baselines and slim controls.
-
-    A key is a factor or a shape axis. Raises UsageError for a key that no case has and for an empty selection.
-    """
-    wanted = [_parse_filter(text) for text in filters]
-    for key, values in wanted:
-        keys = sorted({k for p in planned for k in _flat(p.case)})
-        if key not in keys:
-            raise UsageError(f"--filter {key}=…: no case has a factor {key!r}{near_matches(key, keys)}")
-        have = list(dict.fromkeys(str(_flat(p.case).get(key)) for p in planned))
-        if not set(values) & set(have):
-            raise UsageError(f"--filter {key}={','.join(values)}: no case matches; {key} is one of {', '.join(have)}")
-    kept = [p for p in planned if all(str(_flat(p.case).get(key)) in values for key, values in wanted)]
-    if not kept:
-        raise UsageError(
-            f"no case matches {' '.join(f'--filter {text}' for text in filters)} together: see bench list"
-        )
-    ids, groups = {p.case.id for p in kept}, {p.case.group_id for p in kept}
-    controlled = {p.case.controlled.id for p in kept}
-
-    def belongs(p: Planned) -> bool:
-        if p.controlled is not None and p.controlled.id in controlled:
-            return True
-        return p.case.id in ids or (p.case.is_baseline and p.case.group_id in groups)
-
-    return [p for p in planned if belongs(p)]
-
-
-def _parse_filter(text: str) -> tuple[str, list[str]]:
-    key, sign, values = text.partition("=")
-    if not sign or not key or not values:
-        raise UsageError(f"--filter {text!r} is not of the form key=value, for example algebra=quaternion")
-    parts = re.split(r",(?![^(]*\))", values)  # commas inside parentheses belong to an algebra's name
-    return key, [_canonical(part) for part in parts] if key == "algebra" else parts
-
-
-def _canonical(name: str) -> str:
-    if name in ("ph", "none"):
-        return name
-    try:
-        return find_algebra(name).name
-    except ValueError as error:
-        raise UsageError(f"--filter algebra={name}: {error}") from None
-
-
-def _flat(case: Case) -> dict[str, Any]:
-    return {**case.factors, **case.axes}
 
 
 def own_sweeps() -> list[Path]:

@@ -6,6 +6,7 @@ A case that raises costs that case alone: its result says what went wrong, the o
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import os
 import random
@@ -20,42 +21,83 @@ from pathlib import Path
 import psutil
 import torch
 
+from phnn import plugins
 from phnn.timing import Call
 from phnn.tolerances import tolerance
 
-from . import devices, execution, watch
+from . import crumb, devices, execution, watch
 from .case import Case
-from .measure import energy, flops, latency, memory, numerics, params, traffic
+from .measure import energy, flops, largest_batch, latency, memory, numerics, params, traffic
 from .nvml import AbsentError
-from .protocol import Reply, Request, Result
+from .parent import follow_parent
+from .protocol import NO_SPACE, Failure, Reply, Request, Result, wants_memory
 from .study import data, train
 from .study.recipe import Recipe
 from .subject import Subject, build, slim_scale
 
 
-def main(request_text: str, reply_path: Path) -> None:
-    """Measure what the request asks for and write the reply whole."""
+def main(request_text: str, reply_path: Path) -> int:
+    """Measure what the request asks for and write the reply whole; crumbs beside it say how far it is.
+
+    Gives the exit code: 0, or NO_SPACE where there is no room to write.
+    """
     request = Request.model_validate_json(request_text)
+    try:
+        crumb.start(crumb.beside(reply_path))
+        reply = _measured(request)
+        temporary = reply_path.with_suffix(".tmp")
+        temporary.write_text(reply.model_dump_json(), encoding="utf-8")
+        temporary.replace(reply_path)
+    except OSError as error:  # of our own files: what a case raises is its result
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        return NO_SPACE
+    return 0
+
+
+def _measured(request: Request) -> Reply:
+    for name in request.plugins:
+        plugins.load_named(name)
     torch.set_num_threads(request.threads)
     execution.set_tf32(any(case.precision == "tf32" for case in request.case_list()))  # cases of a task share it
     measure = {"timing": _timing, "static": _static, "training": _training}[request.kind]
-    reply = Reply(results=measure(request))
-    temporary = reply_path.with_suffix(".tmp")
-    temporary.write_text(reply.model_dump_json(), encoding="utf-8")
-    temporary.replace(reply_path)
+    try:
+        return Reply(results=measure(request))
+    except Exception as error:
+        if not crumb.case_id():
+            raise
+        return Reply(results=[_raised(crumb.case_id(), error)])  # the others are measured by another process
 
 
 def _guarded(case: Case, measure: Callable[[], Result]) -> Result:
     """The result of ``measure``, or what kept it from one."""
     try:
         return measure()
-    except Exception as error:  # noqa: BLE001 - whatever a subject raises becomes a row, with its traceback in the log
-        traceback.print_exc()
-        if isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error):
-            return Result(case_id=case.id, status="oom", reason=_line(error))
-        if refusal := execution.refusal(error):
-            return Result(case_id=case.id, status="unsupported", reason=refusal)
-        return Result(case_id=case.id, status="error", reason=f"{type(error).__name__}: {_line(error)}")
+    except Exception as error:
+        if _is_lasting(error):
+            raise
+        return _raised(case.id, error)
+
+
+def _raised(case_id: str, error: Exception) -> Result:
+    """The result of a case that raised."""
+    failure = _failure(error)
+    return Result(case_id=case_id, status=failure.status, reason=failure.reason)
+
+
+def _is_lasting(error: Exception) -> bool:
+    """Whether every later call of this process would report it again."""
+    return "CUDA error" in str(error) and not isinstance(error, torch.OutOfMemoryError)
+
+
+def _failure(error: Exception) -> Failure:
+    """What an exception says of a case, in a status and a line; the traceback goes to the log."""
+    traceback.print_exception(error)
+    if isinstance(error, torch.OutOfMemoryError) or wants_memory(str(error)):
+        return Failure(status="oom", reason=_line(error))
+    if refusal := execution.refusal(error):
+        return Failure(status="unsupported", reason=refusal)
+    return Failure(status="error", reason=f"{type(error).__name__}: {_line(error)}")
 
 
 def _line(error: BaseException) -> str:
@@ -74,10 +116,13 @@ def _timing(request: Request) -> list[Result]:
     for case in request.case_list():
 
         def make(case: Case = case) -> Result:
+            crumb.drop(case.id, "build")
             subject = build(case, device.type, request.controlled_by(case))
             values = {}
             if case.compile != "none":
+                crumb.drop(case.id, "compile")
                 values["compile_time"] = execution.compile_time(subject.call, device.type)
+            crumb.drop(case.id, "run")
             subject.call()  # a case that cannot run is found before anything is timed
             calls[case.id] = latency.prepared(subject.call, case.timer, device)
             built[case.id] = subject
@@ -97,6 +142,7 @@ def _timing(request: Request) -> list[Result]:
         seed=request.repetition,
         device=device,
         timer=request.case_list()[0].timer,  # cases of a task share it
+        visit=lambda case_id: crumb.drop(case_id, "time"),
     )
     seen = watch.between(before, watch.look(device.type))
     for case_id, subject in built.items():
@@ -114,9 +160,18 @@ def _timing(request: Request) -> list[Result]:
     walltime = latency.walltime(start, ready - start, samples.spent, _age())
     for case_id in built:
         results[case_id].details["walltime"] = walltime
+    _check_tuned(built, results)
     if "energy" in request.metrics:
         _energy(request, built, results)
     return list(results.values())
+
+
+def _check_tuned(built: Mapping[str, Subject], results: Mapping[str, Result]) -> None:
+    """Whether the plans that tuning chose in this process compute what they should: another's may differ."""
+    for case_id, subject in built.items():
+        if subject.case.path == "tuned":
+            result = results[case_id]
+            _step(result, {"numeric_error"}, functools.partial(_numerics, result, subject))
 
 
 def _energy(request: Request, built: Mapping[str, Subject], results: Mapping[str, Result]) -> None:
@@ -124,6 +179,7 @@ def _energy(request: Request, built: Mapping[str, Subject], results: Mapping[str
     try:
         counter = energy.counter_of(request.device)
         for case_id in random.Random(request.repetition).sample(list(built), len(built)):
+            crumb.drop(case_id, "energy")
             found = energy.per_call(built[case_id].call, counter, sync=energy.sync_of(request.device))
             results[case_id].values["energy"] = found.joules
             results[case_id].details["energy_window"] = {
@@ -151,34 +207,63 @@ def _static(request: Request) -> list[Result]:
 
 
 def _static_case(case: Case, request: Request) -> Result:
+    """Each metric by itself: one that fails costs no other, and no time but that of an answer left unchecked."""
     controlled, wanted = request.controlled_by(case), set(request.metrics)
     result = Result(case_id=case.id, details={"threads": torch.get_num_threads()})
     if "peak_bytes" in wanted:  # first, so that nothing measured before it is live or cached
+        crumb.drop(case.id, "memory")
         make = functools.partial(build, case, request.device, controlled)
-        result.values["peak_bytes"] = memory.peak_bytes(make, request.device)
+
+        def peak() -> None:
+            result.values["peak_bytes"] = memory.peak_bytes(make, request.device)
+
+        _step(result, {"peak_bytes"}, peak)
+    crumb.drop(case.id, "build")
     if case.control != "none":
         result.details |= _slim_details(case, controlled)
     # what is counted is what the module says; a compiled call would hide it from the counters
     subject = build(replace(case, compile="none"), request.device, controlled)
-    if wanted & {"params"}:
-        result.values["params"] = params.params(subject.module)
-    if wanted & {"weight_bytes"}:
-        result.values["weight_bytes"] = params.weight_bytes(subject.module)
-    if wanted & {"file_bytes"}:
-        result.values["file_bytes"] = params.file_bytes(subject.module)
-    _counts(result, subject, wanted)
-    if "arithmetic_intensity" in wanted:
-        _intensity(result, subject)
-    if "macs_fvcore" in wanted:
-        _fvcore(result, subject)
+    crumb.drop(case.id, "count")
+    for metrics, measure in _MEASURES:
+        if asked := metrics & wanted:
+            _step(result, asked, functools.partial(measure, result, subject, asked))
     if "numeric_error" in wanted:
+        crumb.drop(case.id, "numerics")
         if case.compile != "none":
             subject = build(case, request.device, controlled)
-        _numerics(result, subject)
+        _step(result, {"numeric_error"}, functools.partial(_numerics, result, subject))
     result.path_built = subject.path_built
     if subject.plans:
         result.details["plans"] = subject.plans
+    if "largest_batch" in wanted:
+        del subject  # the device's memory is for what is tried
+        crumb.drop(case.id, "memory")
+        _step(result, {"largest_batch"}, functools.partial(_largest_batch, result, case, request.device, controlled))
     return result
+
+
+def _step(result: Result, metrics: set[str], measure: Callable[[], None]) -> None:
+    """Measure some metrics of a case, or note what kept them from a value."""
+    try:
+        measure()
+    except Exception as error:
+        if _is_lasting(error):
+            raise
+        failure = _failure(error)
+        if failure.status == "unsupported":  # nothing that another try could mend
+            result.unsupported |= dict.fromkeys(metrics, failure.reason)
+        else:
+            result.failed |= dict.fromkeys(metrics, failure)
+
+
+def _largest_batch(result: Result, case: Case, device: str, controlled: Case | None) -> None:
+    try:
+        found = largest_batch.largest_batch(case, device, controlled)
+    except largest_batch.UnaskedError as reason:
+        result.unsupported["largest_batch"] = str(reason)
+        return
+    result.values["largest_batch"] = found.batch
+    result.details["largest_batch"] = found.as_dict()
 
 
 def _slim_details(case: Case, controlled: Case | None) -> dict[str, float]:
@@ -186,17 +271,23 @@ def _slim_details(case: Case, controlled: Case | None) -> dict[str, float]:
     return {"slim_width_scale": slim_scale(controlled)} if controlled else {}
 
 
+def _sizes(result: Result, subject: Subject, wanted: set[str]) -> None:
+    sizes = {"params": params.params, "weight_bytes": params.weight_bytes, "file_bytes": params.file_bytes}
+    result.values |= {name: sizes[name](subject.module) for name in wanted}
+
+
 def _counts(result: Result, subject: Subject, wanted: set[str]) -> None:
-    if wanted & {"macs", "macs_dense", "macs_weight_build"}:
-        cost = flops.costs(subject)
-        counted = {"macs": cost.macs, "macs_dense": cost.macs_dense, "macs_weight_build": cost.macs_weight_build}
-        if flops.is_strange(subject.case):
-            _strange_counts(result, subject, counted)
-        result.values |= {name: value for name, value in counted.items() if name in wanted}
-    if "flops_torch" in wanted:
-        value, uncounted = flops.flops_torch(subject)
-        result.values["flops_torch"] = value
-        result.details["flops_torch_uncounted"] = uncounted
+    cost = flops.costs(subject)
+    counted = {"macs": cost.macs, "macs_dense": cost.macs_dense, "macs_weight_build": cost.macs_weight_build}
+    if flops.is_strange(subject.case):
+        _strange_counts(result, subject, counted)
+    result.values |= {name: value for name, value in counted.items() if name in wanted}
+
+
+def _flops_torch(result: Result, subject: Subject, _wanted: set[str]) -> None:
+    value, uncounted = flops.flops_torch(subject)
+    result.values["flops_torch"] = value
+    result.details["flops_torch_uncounted"] = uncounted
 
 
 def _strange_counts(result: Result, subject: Subject, counted: dict[str, int]) -> None:
@@ -210,7 +301,7 @@ def _strange_counts(result: Result, subject: Subject, counted: dict[str, int]) -
     result.details["macs_uncounted"] = flops.uncounted(subject)
 
 
-def _intensity(result: Result, subject: Subject) -> None:
+def _intensity(result: Result, subject: Subject, _wanted: set[str]) -> None:
     found = traffic.traffic(subject, flops.costs(subject))
     result.details["traffic"] = {"flop": found.flop, "bytes": found.bytes}
     if found.intensity is None:
@@ -219,7 +310,7 @@ def _intensity(result: Result, subject: Subject) -> None:
         result.values["arithmetic_intensity"] = found.intensity
 
 
-def _fvcore(result: Result, subject: Subject) -> None:
+def _fvcore(result: Result, subject: Subject, _wanted: set[str]) -> None:
     try:
         value, uncounted = flops.macs_fvcore(subject.module, subject.inputs)
     except ImportError:
@@ -227,6 +318,15 @@ def _fvcore(result: Result, subject: Subject) -> None:
         return
     result.values["macs_fvcore"] = value
     result.details["macs_fvcore_uncounted"] = uncounted
+
+
+_MEASURES: tuple[tuple[set[str], Callable[[Result, Subject, set[str]], None]], ...] = (
+    ({"params", "weight_bytes", "file_bytes"}, _sizes),
+    ({"macs", "macs_dense", "macs_weight_build"}, _counts),
+    ({"flops_torch"}, _flops_torch),
+    ({"arithmetic_intensity"}, _intensity),
+    ({"macs_fvcore"}, _fvcore),
+)
 
 
 def _numerics(result: Result, subject: Subject) -> None:
@@ -256,9 +356,12 @@ def _training(request: Request) -> list[Result]:
 
 def _training_case(case: Case, request: Request) -> Result:
     controlled = request.controlled_by(case)
+    crumb.drop(case.id, "build")
     subject = build(case, request.device, controlled)
+    crumb.drop(case.id, "data")
     root = Path(request.data_root) if request.data_root else None
     split = data.load(case.data, case.seed, root).to(request.device)
+    crumb.drop(case.id, "train")
     outcome = train.train(subject.module, split, Recipe(**dict(case.recipe)), case.seed)
     values: dict[str, float | int] = {
         "params": params.params(subject.module),
@@ -278,13 +381,10 @@ def _training_case(case: Case, request: Request) -> Result:
     )
 
 
-def follow_parent() -> None:
-    """End with the parent: it keeps our standard input open for as long as it lives."""
-    os.read(0, 1)  # not sys.stdin: a thread that holds its lock would trouble the interpreter's end
-    os._exit(1)
-
-
 if __name__ == "__main__":
     request_line = sys.stdin.readline()
     threading.Thread(target=follow_parent, daemon=True).start()
-    main(request_line, Path(sys.argv[1]))
+    code = main(request_line, Path(sys.argv[1]))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # the reply is written, and taking apart an interpreter that has loaded torch takes a while

@@ -3,6 +3,7 @@
     <!-- table: SWEEP HEADING -->   … <!-- end -->    a section of that sweep's summary.md
     <!-- figure: SWEEP NAME -->     … <!-- end -->    one of its figures
     <!-- text: FOLDER FILE -->      … <!-- end -->    what a command wrote there: Markdown as it is, .txt as printed
+    <!-- list: bench metrics -->    … <!-- end -->    the table of metrics, from the code
 
 ``make docs-figures`` runs it; ``--check`` only says whether anything would change.
 """
@@ -16,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "results" / "reference"
-_BLOCK = re.compile(r"(<!-- (table|figure|text): (\S+) (.+?) -->\n).*?(<!-- end -->)", re.S)
+_BLOCK = re.compile(r"(<!-- (table|figure|text|list): (\S+) (.+?) -->\n).*?(<!-- end -->)", re.S)
 
 
 def folder_of(sweep: str) -> Path:
@@ -45,6 +46,17 @@ def text(folder: str, name: str) -> str:
     return f"```text\n{content}\n```" if found[0].suffix == ".txt" else content
 
 
+def metrics() -> str:
+    """The metrics as a table: what a person reads of them in ``bench.metrics``."""
+    if str(ROOT) not in sys.path:
+        sys.path.insert(0, str(ROOT))
+    from bench.metrics import METRICS
+
+    head = "| metric | unit | better | meaning |\n|---|---|---|---|"
+    rows = [f"| `{m.name}` | {m.unit} | {m.better} | {m.doc.replace('|', chr(92) + '|')} |" for m in METRICS.values()]
+    return "\n".join([head, *rows])
+
+
 def filled(path: Path) -> str:
     """The text of a document with every block filled."""
 
@@ -52,6 +64,8 @@ def filled(path: Path) -> str:
         begin, kind, sweep, name, end = match.groups()
         if kind == "table":
             return f"{begin}{table(sweep, name)}\n{end}"
+        if kind == "list":
+            return f"{begin}{metrics()}\n{end}"
         if kind == "text":
             return f"{begin}{text(sweep, name)}\n{end}"
         image = os.path.relpath(folder_of(sweep) / "figures" / f"{name}.png", path.parent)

@@ -9,12 +9,13 @@ runs before the registry is asked. Loads no torch itself.
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from .registry import Origin, Spec, register
+from .registry import Origin, Spec, register, specs
 
 GROUPS = {"phnn.layers": "layer", "phnn.models": "model"}
 
@@ -33,6 +34,32 @@ def load() -> list[str]:
     for problem in problems:
         warnings.warn(problem, PluginWarning, stacklevel=2)
     return problems
+
+
+def load_named(value: str) -> None:
+    """Register the Specs that ``value`` names in the form of an entry point, "module:attribute"; again: nothing.
+
+    For code that no installed package offers. Importing it runs it, so only the user may name it, never a file.
+    Raises ValueError with what is wrong.
+    """
+    if not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", value):
+        raise ValueError(f"{value!r} is not of the form module:attribute, for example my_layers.specs:LAYERS")
+    if value in _named:
+        return
+    point = EntryPoint(value.partition(":")[2], value, "")
+    try:
+        found = _specs(point.load())
+    except Exception as error:
+        raise ValueError(f"plug-in {value!r} cannot be loaded: {type(error).__name__}: {error}") from error
+    known = {spec.name: spec.target for spec in specs()}
+    for spec in found:
+        if known.get(spec.name) == spec.target:
+            continue  # an installed package offers it too
+        register(spec, Origin(f"plug-in {value}", point.module.partition(".")[0]))
+    _named.add(value)
+
+
+_named: set[str] = set()  # plug-ins that were loaded by name
 
 
 def _register(point: EntryPoint, kind: str) -> list[str]:

@@ -97,6 +97,7 @@ def sample(
     clock: Clock = time.perf_counter,
     sync: Callable[[], None] = no_sync,
     rng: random.Random | None = None,
+    visit: Callable[[str], object] | None = None,
 ) -> Samples:
     """Time ``variants`` in interleaved rounds of random order until ``stop(rounds)`` gives a reason.
 
@@ -104,7 +105,8 @@ def sample(
     the device has finished. Calls per block are chosen in the warm-up and kept, so that a block's content never
     depends on its own duration. warmup: calls at least; settle: seconds at most that each callable is then given to
     stop getting faster. watch: how a block is timed (the host's clock); chill: done before each call, which is then
-    timed alone.
+    timed alone. visit is told the name of each callable before its warm-up and before each visit, outside of what is
+    timed.
     """
     if not variants:
         raise ValueError("sample needs at least one callable")
@@ -113,6 +115,8 @@ def sample(
     spent, calls, settled = Spent(), {}, {}
     begun = clock()
     for name, call in variants.items():
+        if visit:
+            visit(name)
         for _ in range(warmup):
             call()
         sync()
@@ -124,6 +128,8 @@ def sample(
         rng.shuffle(order)
         seconds = {}
         for name in order:
+            if visit:
+                visit(name)
             arrived = clock()
             if chill:
                 chill()

@@ -17,6 +17,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,9 @@ _MARGIN = 0.98  # another plan than dense must win by more than noise
 _CHANGE = 0.9  # another memory format than its neighbours' must win by what the conversions may cost
 _CHUNK_BYTES = 2 << 20  # mixed input of a chunk: about a core's second-level cache
 _ROUNDS = 5  # fewer may all be disturbed
-_FAR = 2.0  # times the fastest: more than noise makes of equals in one round
+# rounds of a look, and how many times the fastest a plan may take to be looked at again: what an interrupt makes of
+# one round, and what noise makes of the best of three
+_LOOKS = ((1, 10.0), (2, 2.0))
 _RUN_OFF = 15  # rounds of the tuned model against the untuned one, the faster half of which decides
 _PHASES = ("infer", "train")
 _FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -69,7 +72,8 @@ class Tuning:
         if missing := sorted(set(self.plans) - set(layers)):
             raise ValueError(f"this tuning is of another model: no tunable layer {', '.join(missing)}")
         model.to(memory_format=_FORMATS[self.memory_format])
-        if any(plan.fused for plan in self.plans.values()) and (reason := kernels.build()):
+        fused = any(plan.fused and layers[name].F.device.type == "cpu" for name, plan in self.plans.items())
+        if fused and (reason := kernels.build()):
             warnings.warn(f"fused plans of this tuning mix with torch's operators: {reason}", stacklevel=2)
         if self.phase == "infer":
             _decompose({name: layers[name] for name, plan in self.plans.items() if plan.path == "bilinear"})
@@ -121,6 +125,8 @@ def tune(
     ``infer`` (gradients off) or ``train`` (forward and backward); each has its own plans. seconds_per_plan: what to
     spend on each plan of a layer, at least five rounds. Learned rules are decomposed for inference. Layers with a
     path of their own are left alone. The model may end up in channels_last memory format, which changes no value.
+    On CUDA the paths and the memory formats are the candidates; packed weights, chunks and the kernel are a CPU's,
+    and a plan for which the device has no memory is left out.
     Raises ValueError for an empty batch, for a model on the meta device, and for training without a parameter that
     learns.
     """
@@ -181,7 +187,7 @@ def candidates(layer: PHLayer, x: Tensor, phase: str, memory_format: str) -> lis
         plans.append(Plan("factored", keep))
     if bilinear:
         assert rank is not None
-        chunks = [0, *(_chunks(x, rank / layer.n) if infer else [])]
+        chunks = [0, *(_chunks(x, rank / layer.n) if infer and x.device.type == "cpu" else [])]
         plans += [Plan("bilinear", keep, packable, chunk, fused) for chunk in chunks]
     return plans
 
@@ -263,7 +269,8 @@ def _received(model: nn.Module, layers: Mapping[str, PHLayer], inputs: Sequence[
 
 def _likeness(layer: PHLayer, x: Tensor) -> tuple[Any, ...]:
     """What two layers must share for one's times to be the other's."""
-    return (layer.extra_repr(), layer.F.shape, layer.F.dtype, layer._known_rank(), x.shape, x.stride(), x.dtype)
+    made = (layer.extra_repr(), layer.F.shape, layer.F.dtype, layer._known_rank())
+    return (*made, x.shape, x.stride(), x.dtype, x.device)
 
 
 def _plan_seconds(
@@ -271,15 +278,32 @@ def _plan_seconds(
 ) -> dict[Plan, float]:
     """Seconds of each plan: its fastest round, since whatever else runs on the machine only adds.
 
-    A plan that a first look finds far behind is not looked at again.
+    A plan that a look finds far behind is not looked at again.
     """
-    calls = {str(plan): _call(layer, x, plan, phase) for plan in plans}
-    look = sample(calls, lambda rounds: "looked" if rounds else None, warmup=1, sync=_sync(x))
-    seconds = {name: min(look.seconds(name)) for name in calls}
-    near = {name: call for name, call in calls.items() if seconds[name] <= _FAR * min(seconds.values())}
-    samples = sample(near, _until(seconds_per_plan * len(near)), warmup=0, sync=_sync(x))
-    seconds |= {name: min(samples.seconds(name)) for name in near}
-    return {plan: seconds[str(plan)] for plan in plans}
+    near = {str(plan): call for plan in plans if (call := _fitting_call(layer, x, plan, phase))}
+    seconds = dict.fromkeys(near, math.inf)
+
+    def time_near(stop: Callable[[Sequence[Round]], str | None]) -> None:
+        samples = sample(near, stop, warmup=0, sync=_sync(x))
+        seconds.update({name: min(seconds[name], *samples.seconds(name)) for name in near})
+
+    for rounds, far in _LOOKS:
+        time_near(_rounds(rounds))
+        near = {name: call for name, call in near.items() if seconds[name] <= far * min(seconds.values())}
+    time_near(_until(seconds_per_plan * len(near)))
+    return {plan: seconds[str(plan)] for plan in plans if str(plan) in seconds}
+
+
+def _fitting_call(layer: PHLayer, x: Tensor, plan: Plan, phase: str) -> Callable[[], object] | None:
+    """A call of the plan that has run once; None if a GPU has no memory for it, unless it is ``dense``."""
+    try:
+        call = _call(layer, x, plan, phase)
+        call()
+    except torch.OutOfMemoryError:
+        if plan.path == "dense":  # then there is no room for the layer at all
+            raise
+        return None
+    return call
 
 
 def _call(layer: PHLayer, x: Tensor, plan: Plan, phase: str) -> Callable[[], object]:
@@ -305,6 +329,10 @@ def _choice(seconds: Mapping[Plan, float]) -> Plan:
     return best if seconds[best] < _MARGIN * seconds[dense] else dense
 
 
+def _rounds(count: int) -> Callable[[Sequence[Round]], str | None]:
+    return lambda rounds: "enough" if len(rounds) >= count else None
+
+
 def _until(budget: float) -> Callable[[Sequence[Round]], str | None]:
     start = time.perf_counter()
 
@@ -315,8 +343,9 @@ def _until(budget: float) -> Callable[[Sequence[Round]], str | None]:
 
 
 def _sync(x: Any) -> Callable[[], None]:
+    """What waits until all that was launched for x has run: on the device of x, which need not be the current one."""
     if isinstance(x, Tensor) and x.device.type == "cuda":
-        return torch.cuda.synchronize
+        return partial(torch.cuda.synchronize, x.device)
     return no_sync
 
 
@@ -350,10 +379,7 @@ def _fastest(
 def _beats(calls: Mapping[str, Callable[[], object]], new: str, old: str, sync: Callable[[], None]) -> bool:
     """Whether ``new`` is faster in most rounds of a run-off: one lucky round out of many chooses no plan."""
 
-    def stop(rounds: Sequence[Round]) -> str | None:
-        return "enough" if len(rounds) >= _RUN_OFF else None
-
-    samples = sample({new: calls[new], old: calls[old]}, stop, sync=sync)
+    samples = sample({new: calls[new], old: calls[old]}, _rounds(_RUN_OFF), sync=sync)
     pairs = list(zip(samples.seconds(new), samples.seconds(old), strict=True))
     return sum(mine < theirs for mine, theirs in pairs) > len(pairs) / 2
 

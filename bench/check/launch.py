@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from .. import env
-from ..launch.local import Worker, ending, last_line
+from ..launch.processes import Worker, ending, last_line
 from . import idle
 from .messages import Answer, Order
 from .session import CheckFailedError, Machine
@@ -19,7 +19,7 @@ def local(device: str) -> Iterator[Machine]:
     """This machine; whatever was started ends with the block."""
     with tempfile.TemporaryDirectory(prefix="bench-check-") as name:
         folder = Path(name)
-        worker = Worker(folder)
+        worker = Worker()
 
         def launch(order: Order) -> Answer:
             log, path = folder / "worker.log", folder / "answer.json"

@@ -15,10 +15,12 @@ from .check import check
 from .compare import compare
 from .env import env
 from .list import list_cases
+from .merge import merge
 from .options import USAGE
 from .rank import rank
 from .report import report
 from .run import run
+from .status import status
 
 app = typer.Typer(
     add_completion=False,
@@ -27,7 +29,7 @@ app = typer.Typer(
     help="What hypercomplex layers cost, and what they buy.",
 )
 app.command("list")(list_cases)
-for verb in (run, report, compare, rank, env, check):
+for verb in (run, status, merge, report, compare, rank, env, check):
     app.command()(verb)
 
 

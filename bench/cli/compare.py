@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ..errors import UsageError
-from .options import GATE_CLOSED, FailOn, Margin, margin_of
+from .options import GATE_CLOSED, FailOn, Filters, Margin, margin_of
 
 if TYPE_CHECKING:
-    from ..compare import Comparison, Side
-    from ..gate import Gate
+    from ..compare.comparison import Comparison, Side
+    from ..compare.gate import Gate
+    from ..compare.source import Source
+    from ..compare.where import Conditions
 
 
 def compare(
-    a: Annotated[Path, typer.Argument(help="a run folder, or a table.parquet or .csv")],
+    a: Annotated[Path, typer.Argument(help="a run folder, a folder of runs, or a table.parquet or .csv")],
     b: Annotated[Path | None, typer.Argument(help="another; without it --a and --b choose within the first")] = None,
     of_a: Annotated[str, typer.Option("--a", help="what of it is side a: algebra=real")] = "",
     of_b: Annotated[str, typer.Option("--b", help="what is side b: algebra=ph,n=4; paired over all else")] = "",
-    filters: Annotated[list[str] | None, typer.Option("--filter", help="key=value, of both sides")] = None,
+    filters: Filters = None,
     metrics: Annotated[list[str] | None, typer.Option("--metric", help="default: latency and accuracy")] = None,
     margin: Margin = "1%",
     fail_on: FailOn = None,
@@ -30,9 +34,8 @@ def compare(
 
     With --fail-on it exits with 5 where the comparison shows what must not be.
     """
-    from .. import gate
-    from ..compare import compare as compare_sides
-    from ..report import told
+    from ..compare import gate, source, told, where
+    from ..compare.comparison import compare as compare_sides
     from ..store import write_whole
 
     gates = [gate.parse(text) for text in fail_on or []]
@@ -40,7 +43,9 @@ def compare(
         raise UsageError(f"--out: {out} is no .csv file")
     if b is None and not (of_a and of_b):
         raise UsageError(f"compare {a} with what? Name a second run, or two variants of it with --a and --b")
-    sides = [_side(path, text, filters or [], flag) for path, text, flag in ((a, of_a, "--a"), (b or a, of_b, "--b"))]
+    read = functools.cache(source.read)  # two variants of a run are of one reading
+    kept = where.any_of(filters or ())
+    sides = [_side(read, *asked, kept) for asked in ((a, of_a, "--a"), (b or a, of_b, "--b"))]
     found = compare_sides(sides[0], sides[1], metrics or (), margin_of(margin))
     typer.echo(told.comparison(found))
     if out is not None:
@@ -53,25 +58,20 @@ def compare(
         raise typer.Exit(GATE_CLOSED)
 
 
-def _side(path: Path, text: str, filters: list[str], flag: str) -> Side:
-    from .. import compare, source, where
+def _side(read: Callable[..., Source], path: Path, text: str, flag: str, kept: Conditions) -> Side:
+    from ..compare import where
+    from ..compare.comparison import side
 
-    chosen = where.one_each(text, flag) if text else {}
-    revision = chosen.get("code_rev", (None,))
+    chosen = dict(where.one_each(text, flag)) if text else {}
+    revision = chosen.pop("code_rev", (None,))
     if len(revision) > 1:
         raise UsageError(f"{flag}: one code_rev, not {len(revision)}")
-    read = source.read(path, revision[0])
-    told = {key: values for key, values in chosen.items() if key != "code_rev"}
-    found = compare.side(read, told, flag)
-    if filters:
-        kept = where.select(found.rows, where.any_of(filters, "--filter"), "--filter")
-        found = compare.Side(found.source, kept, found.told, found.named)
-    return compare.Side(found.source, found.rows, text, found.named)
+    return side(read(path, revision[0]), chosen, flag, kept)
 
 
 def _closed(own: Gate, found: Comparison) -> list[str]:
     """Why the gate is closed, a line for each pair; a case that a has and that failed in b closes every gate."""
-    from .. import gate
+    from ..compare import gate
 
     lines = []
     for compared in found.metrics:

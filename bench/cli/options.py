@@ -27,21 +27,39 @@ FailOn = Annotated[
     typer.Option("--fail-on", help="slower:5% (shown to be) or maybe-slower:5% (not shown not to be): exit with 5"),
 ]
 DataRoot = Annotated[Path | None, typer.Option("--data-root", help="the folder that holds the data sets")]
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option("--plugin", help="module:attribute whose layers and models the sweep may measure; its code is run"),
+]
 
 
-def planned_of(path: Path, filters: list[str] | None, data: str | None) -> tuple[Sweep, list[Planned]]:
+def planned_of(
+    path: Path, filters: list[str] | None, data: str | None, plugins: list[str] | None = None
+) -> tuple[Sweep, list[Planned]]:
+    from phnn.plugins import load_named
+
+    from ..selection import select
     from ..study.catalog import DATA
-    from ..sweep import expand, load, select
+    from ..sweep import expand, load
 
     if data is not None and data not in DATA:
         raise UsageError(f"--data: unknown data set {data!r}: choose one of {', '.join(DATA)}")
     sweep = load(path)
+    if refused := [name for name in sweep.plugins if name not in (plugins or [])]:
+        raise UsageError(
+            f"{path} asks for code that is not installed as a plug-in: if you trust it, add --plugin {refused[0]}"
+        )
+    for name in plugins or []:
+        try:
+            load_named(name)
+        except ValueError as error:
+            raise UsageError(f"--plugin: {error}") from None
     planned = expand(sweep, data)
     return sweep, select(planned, filters) if filters else planned
 
 
 def margin_of(text: str) -> float:
-    from ..gate import share_of
+    from ..compare.gate import share_of
 
     margin = share_of(text)
     if margin is None:

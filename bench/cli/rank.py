@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .options import GATE_CLOSED, FailOn, Margin, margin_of
+from .options import GATE_CLOSED, FailOn, Filters, Margin, margin_of
 
 if TYPE_CHECKING:
-    from ..gate import Gate
-    from ..rank import Ranking
+    from ..compare.gate import Gate
+    from ..compare.rank import Ranking
 
 
 def rank(
-    run: Annotated[Path, typer.Argument(help="a run folder, or a table.parquet or .csv")],
+    run: Annotated[Path, typer.Argument(help="a run folder, a folder of runs, or a table.parquet or .csv")],
     metric: Annotated[str, typer.Option(help="latency, params, peak_bytes, …")] = "latency",
     by: Annotated[str, typer.Option(help="a ranking for each value of these columns: subject,phase")] = "",
-    filters: Annotated[list[str] | None, typer.Option("--filter", help="key=value; commas: any of them")] = None,
+    filters: Filters = None,
     margin: Margin = "1%",
     fail_on: FailOn = None,
 ) -> None:
@@ -26,10 +26,9 @@ def rank(
 
     With --fail-on it exits with 5 where a variant's mean is, against the real layer, what must not be.
     """
-    from .. import gate, source, where
+    from ..compare import gate, source, told, where
+    from ..compare.rank import rank as rank_rows
     from ..errors import UsageError
-    from ..rank import rank as rank_rows
-    from ..report import told
 
     gates = [gate.parse(text) for text in fail_on or []]
     read = source.read(run)
@@ -38,10 +37,10 @@ def rank(
         raise UsageError(f"--by: no column {unknown[0]!r}: choose among {', '.join(where.KEYS)}")
     rows = read.rows
     if filters:  # the real layer stays: it is what others are held to
-        kept = where.select(rows, where.any_of(filters, "--filter"), "--filter")
+        kept = where.select(rows, where.any_of(filters), "--filter")
         beside = (rows["case_id"] == rows["baseline_id"]) & rows["group_id"].isin(kept["group_id"])
         rows = rows[rows.index.isin(kept.index) | beside]
-    found = rank_rows(rows, metric, columns, read.rounds, margin_of(margin))
+    found = rank_rows(rows, metric, columns, read.findings, margin_of(margin))
     typer.echo(told.rankings(found))
     closed = [text for own in gates for ranking in found for text in _closed(own, ranking)]
     for text in closed:
@@ -51,7 +50,7 @@ def rank(
 
 
 def _closed(own: Gate, ranking: Ranking) -> list[str]:
-    from .. import gate
+    from ..compare import gate
 
     lines = [f"{own}: {text}" for text in ranking.failures]
     for place in (place for place in ranking.places if place.variant != "real"):

@@ -2,42 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ..errors import UsageError
+from .options import Filters
 
 
 def report(
     folder: Annotated[Path, typer.Argument(help="a run folder")],
     out: Annotated[Path | None, typer.Option(help="where to write (default: the run folder)")] = None,
+    filters: Filters = None,
 ) -> None:
     """Write the table and the figures of a run folder anew, from what it stores."""
-    write_report(folder, out or folder)
+    write_report(folder, out or folder, filters)
 
 
-def write_report(folder: Path, out: Path) -> list[str]:
+def write_report(
+    folder: Path, out: Path, filters: list[str] | None = None, tell: Callable[[str], object] = typer.echo
+) -> list[str]:
     """Derive the records, write tables and figures, name them; the statuses of all rows."""
     from .. import roofs
     from ..records import derive, missing
-    from ..store import read_plan, read_tasks, write_whole
+    from ..selection import of_lines
+    from ..store import inside, read_plan, read_tasks, write_whole
 
     if not (folder / "plan.jsonl").exists():
         raise UsageError(f"{folder} is no run folder: it has no plan.jsonl; make one with bench run")
-    plan = read_plan(folder)
-    lines = read_tasks(folder)
-    records = derive(plan, lines, roofs.load(folder / roofs.FILE))
+    plan = of_lines(read_plan(folder), filters) if filters else read_plan(folder)
+    records = derive(plan, read_tasks(folder), roofs.of_run(folder))
     if not records:
         raise UsageError(f"{folder} holds no finished case yet: bench run continues it")
     from ..report import figures, page, paper, table
-    from ..report.page.told import run_of
     from ..report.summary import summary
 
     df = table.frame(records)
     try:
-        (out / "figures").mkdir(parents=True, exist_ok=True)
+        inside(out, "figures").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{out} cannot be written ({error.strerror}): choose another folder with --out") from None
     written = table.write(df, out)
@@ -45,18 +49,18 @@ def write_report(folder: Path, out: Path) -> list[str]:
     write_whole(out / "summary.md", lambda path: path.write_text(told, encoding="utf-8"))
     tables = paper.write(df, out)
     drawn = figures.write(df, out / "figures")
-    explored = page.write(df, out, run_of(folder, lines))
-    typer.echo(f"table:   {written[0]} ({len(df)} records; also {written[1].name}, summary.md)")
+    explored = page.write(df, out, page.run_of(folder, df))
+    tell(f"table:   {written[0]} ({len(df)} records; also {written[1].name}, summary.md)")
     for path in tables:
         if path.suffix == ".tex":
-            typer.echo(f"table:   {path} (also .csv)")
+            tell(f"table:   {path} (also .csv)")
     for path in drawn:
         if path.suffix == ".pdf":
-            typer.echo(f"figure:  {path} (also .png)")
-    typer.echo(f"page:    {explored} (to explore, in a browser)")
+            tell(f"figure:  {path} (also .png)")
+    tell(f"page:    {explored} (to explore, in a browser)")
     statuses = df["status"].tolist()
     counts = ", ".join(f"{statuses.count(s)} {s}" for s in dict.fromkeys(statuses))
-    typer.echo(f"records: {counts}")
+    tell(f"records: {counts}")
     if absent := missing(plan, records):
-        typer.echo(f"not measured yet: {absent} more records; bench run continues")
+        tell(f"not measured yet: {absent} more records; bench run continues")
     return statuses

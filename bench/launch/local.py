@@ -1,186 +1,127 @@
-"""Workers on this machine: a fresh process for each task, waited for without using a core.
-
-A timing or training task starts an interpreter of its own. Static tasks, of which a sweep has hundreds, fork from a
-process that has imported torch already (``bench.forker``): as much of a fresh process, in a tenth of the time.
-"""
+"""The engine of this machine: every order becomes a process here, and a thread of ours waits for it."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import select
-import signal
 import subprocess
-import sys
 import tempfile
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO
+from queue import SimpleQueue
+from typing import Any
 
+import psutil
 from pydantic import ValidationError
 
-from ..protocol import Reply, Request, Result, Status
+from .. import crumb, env
+from ..case import Kind
+from ..errors import UsageError
+from ..protocol import NO_SPACE, Reply
+from . import oom
+from .engine import Attempt, Crumb, Order
+from .processes import CAN_FORK, Programs, Worker, tail
 
-_CAN_FORK = sys.platform == "linux"  # elsewhere system libraries start threads that do not survive it
-
-
-@dataclass
-class _Forker:
-    """The near end of a ``bench.forker``."""
-
-    process: subprocess.Popen[bytes]
-    threads: int
-
-    def order(self, request: Request, reply: Path, log: Path) -> int | None:
-        """The exit code of a process forked for this request; None if the forker itself has ended.
-
-        Raises TimeoutExpired, after which it cannot be used again: the process that hangs is still its child.
-        """
-        order = {"reply": str(reply), "log": str(log), "request": request.model_dump(mode="json")}
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        with contextlib.suppress(BrokenPipeError):  # it has ended: there will be no answer
-            self.process.stdin.write(json.dumps(order).encode() + b"\n")
-            self.process.stdin.flush()
-        ready, _, _ = select.select([self.process.stdout], [], [], request.protocol.timeout)
-        if not ready:
-            raise subprocess.TimeoutExpired("bench.forker", request.protocol.timeout)
-        answer = self.process.stdout.readline()
-        return int(answer) if answer else None
+_WORKER_MEMORY = 3 * 2**30  # bytes that a static or training task may take: torch, a data set, a net
 
 
-@dataclass
-class Worker:
-    """Starts worker processes; logs: the folder for what they print."""
+class Local:
+    """This machine. Static and training tasks share its cores, a thread each; a timing task has it to itself.
 
-    logs: Path
-    running: set[subprocess.Popen[bytes]] = field(default_factory=set)
-    idle: list[_Forker] = field(default_factory=list)
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    logs: the folder for what processes print. A GPU serves one process at a time, whatever is measured.
+    """
 
-    def measure(self, task_id: str, request: Request) -> Reply:
-        """The reply of one fresh process; if it dies or hangs, one that says so for each case."""
-        log = self.logs / f"{task_id}.log"
-        with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-            reply = Path(folder) / "reply.json"
-            run = self._fork if request.kind == "static" and _CAN_FORK else self._run
-            try:
-                code = run(request, reply, log)
-            except subprocess.TimeoutExpired:
-                return _all(request, "timeout", f"no result after {request.protocol.timeout:g} s; see {log}")
-            if code != 0:
-                return _all(request, "crashed", f"it ended with {ending(code)}; {last_line(log)} see {log}")
-            try:
-                result = Reply.model_validate_json(reply.read_text(encoding="utf-8"))
-            except (OSError, ValidationError):
-                return _all(request, "crashed", f"the process wrote no sound reply; see {log}")
-        if all(r.status == "ok" for r in result.results):
-            log.unlink()
-        return result
+    alone: frozenset[Kind] = frozenset({"timing"})
+
+    def __init__(self, logs: Path, device: str, programs: Programs | None = None) -> None:
+        self.logs, self.device = logs, device
+        self.worker = Worker(programs or Programs())
+        self._ended: SimpleQueue[Attempt | BaseException] = SimpleQueue()
+        self._scratch = tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True)
+        free = psutil.virtual_memory().available // _WORKER_MEMORY
+        self._side_by_side = max(1, min(env.identity("cpu")["cores"], free)) if device == "cpu" else 1
+
+    def __enter__(self) -> Local:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def width(self, kind: Kind) -> int:
+        """As many as cores and memory allow; of what needs the machine, one."""
+        return 1 if kind in self.alone else self._side_by_side
+
+    def submit(self, orders: Sequence[Order]) -> None:
+        """Start them all now: the caller keeps to ``width``."""
+        for order in orders:
+            if order.request.kind in self.alone:
+                self.worker.rest()  # nothing else lives beside what is timed
+            threading.Thread(target=self._serve, args=(order,), daemon=True).start()
+
+    def next(self) -> Attempt:
+        """The next attempt that has ended; raises what kept one from being made."""
+        ended = self._ended.get()
+        if isinstance(ended, BaseException):
+            raise ended
+        return ended
 
     def stop(self) -> None:
-        """End all workers at once: no worker may outlive a run."""
-        with self.lock:
-            self.idle.clear()
-            for process in list(self.running):
-                _kill(process)
+        """End all processes."""
+        self.worker.stop()
+        self._scratch.cleanup()
 
-    def _run(self, request: Request, reply: Path, log: Path) -> int:
-        """The exit code of a worker."""
-        return self.run(
-            ["bench.worker", str(reply)], request.model_dump_json(), request.threads, request.protocol.timeout, log
-        )
-
-    def run(self, args: list[str], line: str, threads: int, timeout: float | None, log: Path) -> int:
-        """The exit code of a fresh ``python -m args`` that is given ``line``; TimeoutExpired after ``timeout`` s.
-
-        Its standard input stays open while we live, and it ends when we do.
-        """
-        with log.open("wb") as output:
-            process = self._start(args, threads, output, output)
-        assert process.stdin is not None
+    def _serve(self, order: Order) -> None:
         try:
-            with contextlib.suppress(BrokenPipeError):  # it died at once: its exit code says so
-                process.stdin.write(line.encode() + b"\n")
-                process.stdin.flush()
-            return process.wait(timeout=timeout)
-        finally:
-            self._end(process)  # a hang, or Ctrl-C here; nothing if it has ended
-
-    @contextlib.contextmanager
-    def beside(self, args: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-        """A ``python -m args`` that runs until the block ends, or until we do."""
-        with log.open("wb") as output:
-            process = self._start(args, 1, output, output)
-        try:
-            yield process
-        finally:
-            self._end(process)
-
-    def _fork(self, request: Request, reply: Path, log: Path) -> int:
-        """The exit code of a process forked for this request; a forker that dies or hangs is not used again."""
-        with self.lock:
-            own = next((forker for forker in self.idle if forker.threads == request.threads), None)
-            if own:
-                self.idle.remove(own)
-        if own is None:
-            with log.open("wb") as output:  # what keeps it from starting is in the first task's log
-                process = self._start(["bench.forker"], request.threads, subprocess.PIPE, output)
-            own = _Forker(process, request.threads)
-        code = None
-        try:
-            code = own.order(request, reply, log)
-        finally:
-            if code is None:
-                self._end(own.process)
-        if code is None:
-            return own.process.returncode or 1  # no order is unfinished when a forker ends in order
-        with self.lock:
-            self.idle.append(own)
-        return code
-
-    def _start(self, args: list[str], threads: int, out: IO[bytes] | int, log: IO[bytes]) -> subprocess.Popen[bytes]:
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-        process = subprocess.Popen(
-            [sys.executable, "-m", *args],
-            stdin=subprocess.PIPE, stdout=out, stderr=log, env=environment, start_new_session=True,
-        )  # fmt: skip
-        with self.lock:
-            self.running.add(process)
-        return process
-
-    def _end(self, process: subprocess.Popen[bytes]) -> None:
-        _kill(process)
-        process.wait()
-        with self.lock:
-            self.running.discard(process)
-        for pipe in (process.stdin, process.stdout):
-            if pipe:
-                with contextlib.suppress(BrokenPipeError):
-                    pipe.close()
+            self._ended.put(attempt(self.worker, order, self.logs, Path(self._scratch.name), env.env_id(self.device)))
+        except BaseException as error:  # noqa: BLE001 - whoever waits for this order raises it
+            self._ended.put(error)
 
 
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End a process and what it forked: they are a group of their own."""
-    if process.returncode is not None:
-        return
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+def attempt(worker: Worker, order: Order, logs: Path, scratch: Path, env_id: str) -> Attempt:
+    """Run an order in a process of this machine and say how it ended.
+
+    logs: where its log stays if anything went wrong; scratch: for reply and crumbs, which are read and removed.
+    Raises UsageError if there is no room to write them.
+    """
+    name = order.task_id if order.attempt == 1 else f"{order.task_id}.{order.attempt}"
+    log, reply = logs / f"{name}.log", scratch / f"{name}.json"
+    run = worker.fork if order.request.kind == "static" and CAN_FORK else worker.fresh
+    started, begun, kills = datetime.now(UTC), time.perf_counter(), oom.kills()
+    code = None
+    try:
+        code = run(order.request, reply, log)
+    except subprocess.TimeoutExpired:
+        pass  # no code
+    except OSError as error:
+        what = f"{log} cannot be written" if error.filename == str(log) else "no process can be started"
+        raise UsageError(f"{what} ({error.strerror}): what was finished before is kept") from None
+    if code == NO_SPACE:
+        raise UsageError(f"{scratch} cannot be written (no space): what was finished before is kept")
+    at = crumb.last(crumb.beside(reply))
+    common: dict[str, Any] = {
+        "order": order,
+        "env_id": env_id,
+        "started": started.isoformat(timespec="seconds"),
+        "wall": round(time.perf_counter() - begun, 3),
+        "crumb": Crumb(*at) if at else None,
+        "oom_kills": oom.kills() - kills,
+        "code": code,
+        "log": log,
+    }
+    answer = read(reply) if code == 0 else None
+    for path in (reply, crumb.beside(reply)):
+        path.unlink(missing_ok=True)
+    if answer is not None:
+        if all(result.status == "ok" for result in answer.results):
+            log.unlink(missing_ok=True)
+        return Attempt(ending="replied", reply=answer, **common)
+    return Attempt(ending="timeout" if code is None else "died", said=tail(log), **common)
 
 
-def ending(code: int) -> str:
-    """How a process ended, in words."""
-    return f"signal {-code}" if code < 0 else f"exit code {code}"
-
-
-def last_line(log: Path) -> str:
-    """What a process said last, in words."""
-    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return f"its last line: {lines[-1].strip()};" if lines else "it printed nothing;"
-
-
-def _all(request: Request, status: Status, reason: str) -> Reply:
-    return Reply(results=[Result(case_id=case.id, status=status, reason=reason) for case in request.case_list()])
+def read(reply: Path) -> Reply | None:
+    """What a process answered; None if it wrote no sound reply."""
+    try:
+        return Reply.model_validate_json(reply.read_text(encoding="utf-8"))
+    except (OSError, ValidationError):
+        return None

@@ -66,8 +66,11 @@ def measure(
     device: Device,
     timer: str = "host_warm",
     clock: timing.Clock = time.perf_counter,
+    visit: Callable[[str], object] | None = None,
 ) -> timing.Samples:
     """Interleaved rounds of all ``calls``, as ``prepared`` made them, raw. seed draws the order of the rounds.
+
+    visit is told whose turn it is.
 
     host_warm, host_cold: the host's clock around calls whose device has finished; device_warm, device_cold, graph:
     the device's events around them. Cold ones time single calls, the caches swept before each. The warm-up waits for
@@ -90,6 +93,7 @@ def measure(
         clock=clock,
         sync=device.sync,
         rng=random.Random(seed),
+        visit=visit,
     )
 
 

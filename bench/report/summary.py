@@ -12,7 +12,7 @@ import pandas as pd
 from ..stats import Interval, geometric_means, holm, mean_interval, paired_difference
 
 # what may tell two rows of a variant apart; a column is shown where it does
-_FACTORS = ("batch", "channels", "out_channels", "size", "kernel_size", "width_scale", "dtype", "precision",
+_FACTORS = ("env_id", "batch", "channels", "out_channels", "size", "kernel_size", "width_scale", "dtype", "precision",
             "compile", "timer", "threads", "memory_format", "path", "recipe", "shape")  # fmt: skip
 
 

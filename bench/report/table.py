@@ -1,32 +1,104 @@
-"""The tidy table on disk."""
+"""The tidy table: records as a DataFrame, on disk and back. Every column has its type, whatever the records hold."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+from pyarrow import csv as pa_csv
+from pyarrow import parquet as pa_parquet
 
+from ..errors import UsageError
+from ..lines import SCHEMA, plain
+from ..records import COLUMNS, OWN, SHARED, Columns
 from ..store import write_whole
 
 _WHOLE = ("n", "rank", "seed", "threads", "samples", "processes", "schema", "batch", "channels", "out_channels",
           "size", "kernel_size")  # fmt: skip
+_REAL = ("value", "lo", "hi", "width_scale")
+_NEVER_ABSENT = ("twin", "reason", "marks")  # empty text is an answer there; a CSV cannot tell it from none
+_TEXT = pa.large_string()  # what pandas holds text in: no copy is made
+_PANDAS = {pa.int64(): pd.Int64Dtype(), pa.float64(): pd.Float64Dtype(), _TEXT: pd.StringDtype(na_value=np.nan)}
 
 
-def frame(records: Sequence[dict[str, Any]]) -> pd.DataFrame:
+def _type(column: str) -> pa.DataType:
+    return pa.int64() if column in _WHOLE else pa.float64() if column in _REAL else _TEXT
+
+
+def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Records as a DataFrame: whole numbers stay whole, numbers are floats, the rest is text."""
-    df = pd.DataFrame(records)
-    for column in _WHOLE:
-        df[column] = df[column].astype("Int64")
-    for column in ("value", "lo", "hi", "width_scale"):
-        df[column] = df[column].astype("Float64")
-    return df
+    return _pandas(pa.table({name: _array(name, [record[name] for record in records]) for name in COLUMNS}))
+
+
+def frame_of(blocks: Iterable[Columns]) -> pd.DataFrame:
+    """The same from blocks of records."""
+    schema = pa.schema([(column, _type(column)) for column in COLUMNS])
+    return _pandas(pa.Table.from_batches(map(_batch, blocks), schema))
+
+
+def _batch(block: Columns) -> pa.RecordBatch:
+    of = pa.array(block.of, pa.int64())
+    arrays = {name: _array(name, list(map(itemgetter(place), block.own))) for place, name in enumerate(OWN)}
+    for place, name in enumerate(SHARED):
+        arrays[name] = _array(name, list(map(itemgetter(place), block.shared))).take(of)
+    return pa.record_batch({column: arrays[column] for column in COLUMNS})
+
+
+def _array(column: str, values: Sequence[Any]) -> pa.Array:
+    return pa.array(values, _type(column), from_pandas=column in _REAL)  # NaN is absent
+
+
+def _pandas(table: pa.Table) -> pd.DataFrame:
+    found: pd.DataFrame = table.to_pandas(types_mapper=_PANDAS.get, split_blocks=True, self_destruct=True)
+    return found
 
 
 def write(df: pd.DataFrame, folder: Path) -> list[Path]:
     """Write table.csv and table.parquet; the same rows in both."""
     csv, parquet = folder / "table.csv", folder / "table.parquet"
     write_whole(csv, lambda path: df.to_csv(path, index=False))
-    write_whole(parquet, lambda path: df.to_parquet(path, index=False))
+    write_whole(parquet, lambda path: df.to_parquet(path, index=False, write_page_checksum=True))
     return [csv, parquet]
+
+
+def _read_csv(path: Path) -> pa.Table:
+    found = pa_csv.read_csv(
+        path,
+        parse_options=pa_csv.ParseOptions(newlines_in_values=True),
+        convert_options=pa_csv.ConvertOptions(
+            column_types={column: _type(column) for column in COLUMNS}, null_values=[""], strings_can_be_null=True
+        ),
+    )
+    for column in _NEVER_ABSENT:
+        if column in found.column_names:
+            place = found.column_names.index(column)
+            found = found.set_column(place, column, found[column].fill_null(""))
+    return found
+
+
+def read(path: Path) -> pd.DataFrame:
+    """A table that was written, from either file. A UsageError in a line for what is no such table."""
+    try:
+        table = (
+            _read_csv(path) if path.suffix == ".csv" else pa_parquet.read_table(path, page_checksum_verification=True)
+        )
+        if lacking := [column for column in COLUMNS if column not in table.column_names]:
+            raise UsageError(
+                f"{path} is no table of records: it has no column {lacking[0]!r}; if an older version "
+                "wrote it, bench report makes it anew from its run folder"
+            )
+        table = table.select(COLUMNS).cast(pa.schema([(column, _type(column)) for column in COLUMNS]))
+    except FileNotFoundError:
+        raise UsageError(f"no file {path}: name a run folder, a table.parquet or a table.csv") from None
+    except (OSError, ValueError, NotImplementedError) as error:  # pyarrow's own errors are among these
+        raise UsageError(f"{path} is no sound table of records: {plain(str(error))}") from None
+    found = _pandas(table.combine_chunks())
+    if not (right := found["schema"] == SCHEMA).fillna(False).all():
+        other = found.loc[~right.fillna(False), "schema"].iloc[0]
+        raise UsageError(f"{path} is of schema {other}, not {SCHEMA}: read it with the version that wrote it")
+    return found

@@ -12,8 +12,9 @@ import pytest
 from bench.metrics import METRICS
 from bench.records import COLUMNS
 from bench.report import page, table
+from bench.report.page.failures import failures
 from bench.report.page.rows import page_rows
-from bench.report.page.told import Run, failures
+from bench.report.page.run import Log, Run
 
 HOSTILE = '<img src=x onerror="window.hit=1"> & </script><script>window.hit=2</script> =1+1 {{7*7}} ]]> %{}$_^'
 
@@ -65,7 +66,14 @@ def run_with_log(folder):
     (folder / "logs").mkdir(parents=True)
     log = folder / "logs" / "task.log"
     log.write_text("line\n" * 2000 + f"the last words {HOSTILE}\n")
-    return Run(folder, HOSTILE, HOSTILE, f'title = "{HOSTILE}"', {"cpu-test": {"cpu": HOSTILE}}, {"12128": log})
+    return Run(
+        folder,
+        HOSTILE,
+        HOSTILE,
+        f'title = "{HOSTILE}"',
+        {"cpu-test": {"cpu": HOSTILE}},
+        {("12128", "cpu-test"): Log("logs/task.log", log)},
+    )
 
 
 # -------------------------------------------------------------------------------------------------- without a browser

@@ -9,15 +9,15 @@ from runs import CODE, write_run
 from scipy import stats as reference
 from typer.testing import CliRunner
 
-from bench import gate, source, sweep
-from bench.caveats import caveats
-from bench.change import Method
+from bench import sweep
 from bench.cli import app
-from bench.compare import compare, side
+from bench.compare import gate, source, told
+from bench.compare.caveats import caveats
+from bench.compare.change import Method
+from bench.compare.comparison import compare, side
+from bench.compare.where import any_of, one_each
 from bench.errors import UsageError
-from bench.report import told
 from bench.stats import Verdict
-from bench.where import any_of, one_each
 from phnn.algebras import algebra
 
 SWEEP = """
@@ -381,7 +381,7 @@ def test_what_a_person_got_wrong_is_one_line(folder, tmp_path, args, words):
 def test_commas_within_an_algebras_name_are_its_own():
     name = algebra("Cl(0,3)").name
     assert one_each("algebra=Cl(0,3),n=8", "--a") == {"algebra": (name,), "n": ("8",)}
-    assert any_of(["algebra=Cl(0,3),ph", "n=2,4"], "--filter") == {"algebra": (name, "ph"), "n": ("2", "4")}
+    assert any_of(["algebra=Cl(0,3),ph", "n=2,4"]) == {"algebra": (name, "ph"), "n": ("2", "4")}
 
 
 def test_a_run_compared_with_itself_is_the_same(folder):

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import source
 from bench.case import Case
-from bench.compare import compare, side
+from bench.compare import source
+from bench.compare.comparison import compare, side
 from bench.errors import UsageError
 from bench.importers import pytest_benchmark as importer
 

@@ -10,8 +10,9 @@ import phnn.cost
 from bench import execution, worker
 from bench.case import Case
 from bench.measure import flops, memory, numerics, params
-from bench.protocol import Result
+from bench.protocol import Request, Result
 from bench.subject import SLIM_TOLERANCE, build, build_module, count_params, slim_scale
+from bench.sweep import Protocol
 from phnn.registry import find
 from phnn.tolerances import tolerance
 
@@ -375,3 +376,36 @@ def worker_status(subject):
     result = Result(case_id=subject.case.id)
     worker._numerics(result, subject)
     return result.status, result.reason.startswith("output: relative error")
+
+
+def asked_of(asked, kind, *metrics):
+    return Request(
+        kind=kind, cases=[asked.factors], metrics=list(metrics), repetition=0, device="cpu", threads=1,
+        protocol=Protocol(budget=0.01, precision=0.5),
+    )  # fmt: skip
+
+
+def test_a_metric_that_fails_costs_no_other(monkeypatch):
+    def broken(module, inputs):
+        raise RuntimeError("a second opinion broke\nat length")
+
+    monkeypatch.setattr(flops, "macs_fvcore", broken)
+    (found,) = worker._static(
+        asked_of(case("linear", "quaternion", 4), "static", "params", "macs_fvcore", "numeric_error")
+    )
+    assert found.status == "ok"
+    assert set(found.values) == {"params", "numeric_error"}
+    assert {name: (f.status, f.reason) for name, f in found.failed.items()} == {
+        "macs_fvcore": ("error", "RuntimeError: a second opinion broke")
+    }
+
+
+def test_a_tuned_case_is_checked_with_the_plans_that_were_timed(monkeypatch):
+    asked = asked_of(case("linear", "quaternion", 4, path="tuned", channels=16), "timing", "latency")
+    (right,) = worker._timing(asked)
+    assert right.status == "ok"
+    assert right.details["errors"]["output"] < right.details["tolerances"]["output"]
+    monkeypatch.setattr(numerics, "errors", lambda subject: {"output": 0.1})
+    (wrong,) = worker._timing(asked)
+    assert wrong.status == "wrong"
+    assert wrong.seconds

@@ -58,7 +58,7 @@ def test_an_option_that_is_none_is_an_error_that_names_what_there_is(subject, ax
 
 
 def test_a_model_of_sounds_is_not_trained_on_images():
-    with pytest.raises(UsageError, match="'seldnet' takes no images"):
+    with pytest.raises(UsageError, match="'seldnet' has no axis size, which data 'digits' decide"):
         planned("seldnet", metrics=["accuracy"], data="digits")
 
 

@@ -319,3 +319,34 @@ def test_compile_time_has_an_observation_a_process(planned):
             found["values"] = {"compile_time": seconds}
     row = rows(planned, lines, "compile_time")["real"]
     assert (row["value"], row["unit"], row["samples"], row["processes"]) == (pytest.approx(6.0), "s", 2, 2)
+
+
+def failing(planned, metric):
+    """Static tasks in which one metric of the last case failed by itself."""
+    lines = static(planned)
+    lines[-1]["results"][0]["failed"] = {metric: {"status": "error", "reason": "it broke"}}
+    return lines
+
+
+def test_a_second_opinion_that_failed_is_a_row_and_withholds_no_time(planned):
+    wanted = [replace(p, metrics=p.metrics | {"macs_fvcore"}) for p in planned]
+    lines = [*failing(wanted, "macs_fvcore"), *timings(wanted, [[1.0]] * 4, [[1.0]] * 4)]
+    for line in lines[:3]:
+        line["results"][0]["values"]["macs_fvcore"] = 5
+    last = derive(plan_lines(wanted[-1:]), lines)
+    told = {r["metric"]: (r["status"], r["reason"]) for r in last}
+    assert told["macs_fvcore"] == ("error", "it broke")
+    assert told["latency"] == ("ok", "")
+
+
+def test_an_answer_that_could_not_be_checked_has_no_time(planned):
+    lines = [*failing(planned, "numeric_error"), *timings(planned, [[1.0]] * 4, [[1.0]] * 4)]
+    told = {r["metric"]: r["status"] for r in derive(plan_lines(planned[-1:]), lines)}
+    assert (told["latency"], told["params"]) == ("error", "ok")
+
+
+def test_a_timed_process_whose_own_answer_was_wrong_has_no_time(planned):
+    lines = [*static(planned), *timings(planned, [[1.0]] * 4, [[1.0]] * 4)]
+    lines[-1]["results"][-1] |= {"status": "wrong", "reason": "output: relative error 1e-1"}
+    row = next(r for r in derive(plan_lines(planned[-1:]), lines) if r["metric"] == "latency")
+    assert (row["status"], row["value"]) == ("wrong", None)

@@ -317,7 +317,7 @@ def task(kind, results, task_id, siblings=1, repetition=0):
 
 
 def row(planned, own, metric, measured=None):
-    found = derive(plan_lines(planned), own, measured)
+    found = derive(plan_lines(planned), own, {measured.env_id: measured} if measured else None)
     return next(r for r in found if r["metric"] == metric and r["variant"] == "quaternion")
 
 

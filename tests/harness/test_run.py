@@ -1,102 +1,278 @@
-"""Scheduling and resuming, with a measure function that measures nothing."""
+"""Scheduling, resuming and giving up, with engines that start no process."""
 
-import contextlib
-import copy
-import os
+import itertools
 import shutil
-import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import psutil
 import pytest
+from engines import Instant, ended, sound
 
 from bench import env, run, sweep
-from bench.launch.local import Worker
-from bench.protocol import Reply, Request, Result
+from bench.errors import UsageError
 from bench.records import derive
+from bench.resume import Place, Policy
 from bench.store import Store, read_plan, read_tasks
 
 
-class Quiet:
-    def start(self, total, done):
+class Watcher:
+    """Remembers what it is told."""
+
+    def __init__(self):
+        self.told = []
+
+    def start(self, total, done, seconds):
         self.counts = (total, done)
 
-    def begin(self, task): ...
+    def begin(self, task, attempt):
+        self.told.append(("begin", task.id, attempt))
 
-    def end(self, task, seconds, problems): ...
+    def again(self, task, reason):
+        self.told.append(("again", task.id, reason))
 
-
-def fake(task_id, request):
-    timed = request.kind == "timing"
-    return Reply(
-        results=[
-            Result(
-                case_id=c.id,
-                values={} if timed else {"params": 3, "numeric_error": 0.0},
-                seconds=[0.5, 0.5] if timed else [],
-            )
-            for c in request.case_list()
-        ]
-    )
+    def end(self, task, line, seconds):
+        self.told.append(("end", task.id, seconds))
 
 
-def go(path, folder, measure=fake):
-    loaded = sweep.load(path)
-    progress = Quiet()
+def go(path, folder, answer=sound, engine=None, clock=time.monotonic, **options):
+    """A run into a folder: its summary, what was told, and what the engine was asked."""
+    loaded, watcher, engine = sweep.load(path), Watcher(), engine or Instant(answer)
     with Store(folder) as store:
-        return run.run(loaded, sweep.expand(loaded), store, progress, measure=measure), progress
+        asked = run.Options(**{"places": (Place(env_id="cpu-x"),), **options})
+        return run.run(loaded, sweep.expand(loaded), store, watcher, engine, asked, clock), watcher, engine
+
+
+def failing(status):
+    """An answer in which every case failed."""
+
+    def answer(order):
+        reply = sound(order)
+        for result in reply.results:
+            result.status, result.reason = status, "a bad day"
+        return reply
+
+    return answer
+
+
+def statuses(folder):
+    return {record["status"] for record in derive(read_plan(folder), read_tasks(folder))}
 
 
 def test_a_second_run_finds_everything_done(tiny, tmp_path):
-    first, _ = go(tiny, tmp_path / "run")
+    first, *_ = go(tiny, tmp_path / "run")
     assert (first.measured, first.resumed) == (4 + 2, 0)
-    again, progress = go(tiny, tmp_path / "run")
+    again, watcher, engine = go(tiny, tmp_path / "run")
     assert (again.measured, again.resumed) == (0, 6)
-    assert progress.counts == (6, 6)
+    assert watcher.counts == (6, 6)
+    assert engine.orders == []
     assert len(read_tasks(tmp_path / "run")) == 6
 
 
 def test_new_cases_are_measured_and_old_ones_kept(tiny, edited, tmp_path):
     go(tiny, tmp_path / "run")
-    summary, _ = go(edited("channels = 8", "channels = [8, 16]"), tmp_path / "run")
+    summary, *_ = go(edited("channels = 8", "channels = [8, 16]"), tmp_path / "run")
     assert (summary.measured, summary.resumed) == (6, 6)
 
 
-def test_failures_are_measured_again_and_the_row_is_replaced(tiny, tmp_path):
-    def broken(task_id, request):
-        reply = fake(task_id, request)
-        for result in reply.results:
-            result.status, result.reason = "crashed", "a bad day"
-        return reply
-
-    summary, _ = go(tiny, tmp_path, broken)
+@pytest.mark.parametrize("status", ["crashed", "timeout", "oom", "error"])
+def test_failures_are_done_until_it_is_asked_to_retry_them_and_then_the_row_is_replaced(tiny, tmp_path, status):
+    summary, *_ = go(tiny, tmp_path, failing(status))
     assert summary.failed == 6
-    assert {r["status"] for r in derive(read_plan(tmp_path), read_tasks(tmp_path))} == {"crashed"}
-    summary, _ = go(tiny, tmp_path)
+    assert statuses(tmp_path) == {status}
+    summary, _, engine = go(tiny, tmp_path)
+    assert (summary.resumed, summary.failed_before, engine.orders) == (6, 6, [])
+    summary, *_ = go(tiny, tmp_path, policy=Policy(retry_failed=True))
     assert (summary.measured, summary.failed) == (6, 0)
-    assert {r["status"] for r in derive(read_plan(tmp_path), read_tasks(tmp_path))} == {"ok"}
+    assert statuses(tmp_path) == {"ok"}
+    summary, *_ = go(tiny, tmp_path, policy=Policy(retry_failed=True))
+    assert (summary.measured, summary.resumed, summary.failed_before) == (0, 6, 0)
 
 
-def test_what_was_finished_before_a_kill_is_kept(tiny, tmp_path):
+@pytest.mark.parametrize("status", ["wrong", "unsupported"])
+def test_what_nothing_can_mend_is_not_retried(tiny, tmp_path, status):
+    go(tiny, tmp_path, failing(status))
+    assert go(tiny, tmp_path, policy=Policy(retry_failed=True))[0].measured == 0
+
+
+def test_fresh_measures_all_again_and_keeps_what_there_was(tiny, tmp_path):
+    go(tiny, tmp_path)
+    summary, *_ = go(tiny, tmp_path, policy=Policy(fresh=True))
+    assert (summary.measured, summary.resumed) == (6, 0)
+    assert len(read_tasks(tmp_path)) == 12
+
+
+def test_what_was_finished_before_an_interrupt_is_kept(tiny, tmp_path):
     seen = []
 
-    def killed(task_id, request):
+    def interrupted(order):
         if len(seen) == 3:
             raise KeyboardInterrupt
-        seen.append(task_id)
-        return fake(task_id, request)
+        seen.append(order)
+        return sound(order)
 
     with pytest.raises(KeyboardInterrupt):
-        go(tiny, tmp_path, killed)
-    done = len(read_tasks(tmp_path))
-    assert 0 < done <= 3
-    summary, _ = go(tiny, tmp_path)
-    assert summary.resumed == done
+        go(tiny, tmp_path, interrupted)
+    assert len(read_tasks(tmp_path)) == 3
+    summary, *_ = go(tiny, tmp_path)
+    assert summary.resumed == 3
     assert len({line["task_id"] for line in read_tasks(tmp_path)}) == len(read_tasks(tmp_path)) == 6
+
+
+def test_static_tasks_share_the_engine_and_timing_tasks_never(tiny, tmp_path):
+    _, _, engine = go(tiny, tmp_path)
+    assert engine.most == 2
+    assert [order.request.kind for order in engine.orders] == ["static"] * 4 + ["timing"] * 2
+
+
+def test_an_engine_on_which_nothing_is_alone_gets_as_much_as_it_takes(tiny, tmp_path):
+    _, _, engine = go(tiny, tmp_path, engine=Instant(alone=(), width=100))
+    assert engine.most == 6
+
+
+def test_a_process_that_died_is_tried_again_with_the_machine_to_itself(tiny, tmp_path):
+    died = set()
+
+    def once(order):
+        if order.task_id in died:
+            return sound(order)
+        died.add(order.task_id)
+        return ended(order)
+
+    summary, watcher, engine = go(tiny, tmp_path, once)
+    assert (summary.measured, summary.failed) == (6, 0)
+    assert sorted(order.attempt for order in engine.orders) == [1] * 6 + [2] * 6
+    assert sum(event == "again" for event, *_ in watcher.told) == 6
+    for line in read_tasks(tmp_path):
+        assert line["attempts"] == 2
+        assert line["said"] == ["attempt 1: it ended with signal 9 before its first case"]
+
+
+def culprit(order, is_it):
+    """A chunk that dies at the case for which ``is_it`` says so; it is well without it."""
+    case = next((case for case in order.request.case_list() if is_it(case)), None)
+    return ended(order, at=case.id) if case and order.request.kind == "timing" else sound(order)
+
+
+def test_a_case_that_crashes_its_chunk_costs_its_own_rows_and_nothing_else(tiny, tmp_path):
+    summary, _, engine = go(tiny, tmp_path, lambda order: culprit(order, lambda case: case.n == 2))
+    assert summary.failed == 2
+    rows = derive(read_plan(tmp_path), read_tasks(tmp_path))
+    timed = {(r["n"], r["algebra"]): r for r in rows if r["metric"] == "latency_ratio"}
+    assert {key: row["status"] for key, row in timed.items()} == {
+        (1, "real"): "ok", (4, "quaternion"): "ok", (2, "ph"): "crashed", (4, "ph"): "ok",
+    }  # fmt: skip
+    assert "signal 9" in timed[2, "ph"]["reason"]
+    # found out in the first repetition: twice all, alone, without it; the second repetition knows
+    sizes = [len(order.request.cases) for order in engine.orders if order.request.kind == "timing"]
+    assert sizes == [4, 4, 2, 3, 3]
+    again, _, engine = go(tiny, tmp_path)
+    assert (again.measured, again.failed_before) == (0, 2)
+
+
+def test_a_resumed_run_knows_who_crashed_the_chunk_in_an_earlier_repetition(tiny, tmp_path):
+    def interrupted(order):
+        if order.request.kind == "timing" and order.request.repetition == 1:
+            raise KeyboardInterrupt
+        return culprit(order, lambda case: case.n == 2)
+
+    with pytest.raises(KeyboardInterrupt):
+        go(tiny, tmp_path, interrupted)
+    summary, _, engine = go(tiny, tmp_path)
+    assert [len(order.request.cases) for order in engine.orders] == [3]
+    assert summary.failed == 1
+    (row,) = (
+        r for r in derive(read_plan(tmp_path), read_tasks(tmp_path)) if r["n"] == 2 and r["metric"] == "latency"
+    )
+    assert row["status"] == "crashed"
+
+
+def test_samples_of_a_suspect_are_compared_with_the_baseline_of_its_own_process(tiny, tmp_path):
+    """The suspect dies twice beside the others, and is measured alone, when the machine is half as fast."""
+    fates = itertools.chain([True, True, False, False], itertools.repeat(False))
+
+    def answer(order):
+        if order.request.kind == "static":
+            return sound(order)
+        if next(fates):
+            return culprit(order, lambda case: case.n == 2)
+        reply, slow = sound(order), 2.0 if len(order.request.cases) == 2 else 1.0
+        for result, case in zip(reply.results, order.request.case_list(), strict=True):
+            result.seconds = [slow * (0.5 if case.algebra == "real" else 0.25)] * (3 if slow > 1 else 2)
+        return reply
+
+    summary, *_ = go(tiny, tmp_path, answer)
+    assert summary.failed == 0
+    ratios = [r for r in derive(read_plan(tmp_path), read_tasks(tmp_path)) if r["metric"] == "latency_ratio"]
+    assert {(r["status"], r["value"]) for r in ratios if r["algebra"] != "real"} == {("ok", 0.5)}
+
+
+def test_a_baseline_that_crashes_leaves_latencies_and_says_so_in_the_ratios(tiny, tmp_path):
+    go(tiny, tmp_path, lambda order: culprit(order, lambda case: case.algebra == "real"))
+    rows = derive(read_plan(tmp_path), read_tasks(tmp_path))
+    others = [r for r in rows if r["algebra"] != "real" and r["metric"].startswith("latency")]
+    assert {(r["metric"], r["status"]) for r in others} == {("latency", "ok"), ("latency_ratio", "crashed")}
+    assert all("the baseline: it ended with signal 9" in r["reason"] for r in others if r["status"] == "crashed")
+
+
+def test_stop_on_error_starts_nothing_more_and_keeps_what_was_running(tiny, tmp_path):
+    summary, _, engine = go(tiny, tmp_path, failing("error"), stop_on_error=True)
+    assert (summary.measured, summary.stopped) == (2, 4), "two ran side by side"
+    assert len(engine.orders) == len(read_tasks(tmp_path)) == 2
+
+
+def test_what_another_run_has_claimed_is_left_to_it(tiny, tmp_path, monkeypatch):
+    taken = []
+
+    def claim(store, ids, place):
+        taken[:] = taken or ids[:1]
+        return [id_ for id_ in ids if id_ not in taken]
+
+    monkeypatch.setattr(Store, "claim", claim)
+    summary, _, engine = go(tiny, tmp_path)
+    assert (summary.measured, summary.elsewhere) == (5, 1)
+    assert taken[0] not in {order.task_id for order in engine.orders}
+
+
+def test_time_that_is_short_goes_to_what_is_urgent_and_the_rest_is_skipped_and_resumed(tiny, tmp_path):
+    """With no line to learn from a timing process is taken for 3 s and its budget: two fit, with their checks."""
+    text = tiny.read_text()
+    entry = (
+        text[text.index("[[cases]]") :]
+        .replace("channels = 8", "channels = 16")
+        .replace("[cases.axes]", "priority = 1\n[cases.axes]")
+    )
+    tiny.write_text(text + entry)
+    summary, _, engine = go(tiny, tmp_path, budget=12.0)
+    assert (summary.measured, summary.skipped) == (4 + 2 + 4, 2)
+    kinds = [(order.request.kind, order.request.case_list()[-1].axes["channels"]) for order in engine.orders]
+    assert kinds == [("static", 16)] * 4 + [("static", 8)] * 4 + [("timing", 16)] * 2
+    rows = derive(read_plan(tmp_path), read_tasks(tmp_path))
+    timed = {(r["channels"], r["status"]) for r in rows if r["metric"] == "latency"}
+    assert timed == {(16, "ok"), (8, "skipped")}
+    assert {r["status"] for r in rows if r["metric"] == "params"} == {"ok"}
+    assert all(r["reason"].startswith("budget: it did not fit into 12 s") for r in rows if r["status"] == "skipped")
+    lines = len(read_tasks(tmp_path))
+    assert go(tiny, tmp_path, budget=0.1)[0].skipped == 2
+    assert len(read_tasks(tmp_path)) == lines, "said once"
+    summary, *_ = go(tiny, tmp_path)
+    assert (summary.measured, summary.resumed) == (2, 10)
+    assert statuses(tmp_path) == {"ok"}
+
+
+def test_a_run_that_is_slower_than_it_was_thought_to_be_keeps_to_its_budget(tiny, tmp_path):
+    """Each task is thought to take a few seconds, and takes twenty."""
+    summary, *_ = go(tiny, tmp_path, budget=60.0, clock=map(float, range(0, 10_000, 20)).__next__)
+    assert (summary.measured, summary.skipped) == (2, 4)
+
+
+def test_the_machine_without_room_ends_the_run_in_one_line(tiny, tmp_path):
+    def full(order):
+        raise UsageError("t.log cannot be written (No space left on device): what was finished before is kept")
+
+    with pytest.raises(UsageError, match="No space left"):
+        go(tiny, tmp_path, full)
 
 
 @pytest.fixture
@@ -117,7 +293,18 @@ def edit(path: Path):
 
 def test_the_code_that_a_worker_loads_is_the_code_that_a_revision_hashes():
     """Or it only says what a case is (its id has that), carries messages (they have a version) or prints errors."""
-    said = {"bench", "bench.case", "bench.sweep", "bench.protocol", "bench.factors", "bench.metrics", "bench.errors"}
+    said = {
+        "bench",
+        "bench.case",
+        "bench.sweep",
+        "bench.protocol",
+        "bench.launch",
+        "bench.launch.profile",
+        "bench.factors",
+        "bench.metrics",
+        "bench.errors",
+    }
+    said |= {"bench.crumb", "bench.parent", "bench.uncollected"}  # where a process is, and when it ends
     code = "import sys, bench.worker; print(*(m for m in sys.modules if m.split('.')[0] == 'bench'))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     hashed = tuple(name.removesuffix(".py").removesuffix("/").replace("/", ".") for name in env._MEASURING)
@@ -129,11 +316,34 @@ def test_the_code_that_a_worker_loads_is_the_code_that_a_revision_hashes():
 def test_editing_a_layer_measures_again_and_keeps_the_old_tasks(tiny, tmp_path, copied_source):
     go(tiny, tmp_path / "run")
     edit(copied_source / "phnn" / "layers" / "linear.py")
-    summary, _ = go(tiny, tmp_path / "run")
+    summary, *_ = go(tiny, tmp_path / "run")
     assert (summary.measured, summary.resumed) == (6, 0)
     assert len(read_tasks(tmp_path / "run")) == 12
     records = derive(read_plan(tmp_path / "run"), read_tasks(tmp_path / "run"))
     assert {r["code_rev"] for r in records} == {env.code_rev()}
+
+
+def test_what_other_code_measured_is_accepted_when_it_is_asked_for(tiny, edited, tmp_path, copied_source):
+    go(tiny, tmp_path / "run")
+    edit(copied_source / "phnn" / "layers" / "linear.py")
+    summary, *_ = go(tiny, tmp_path / "run", policy=Policy(accept_older=True))
+    assert (summary.measured, summary.resumed) == (0, 6)
+    go(tiny, tmp_path / "run")  # now by the new code too, but for what is new
+    summary, *_ = go(edited("processes = 2", "processes = 3"), tmp_path / "run", policy=Policy(accept_older=True))
+    assert (summary.measured, summary.resumed) == (1, 6)
+
+
+def test_repetitions_of_a_chunk_are_never_of_two_revisions(tiny, tmp_path, copied_source):
+    def interrupted(order):
+        if order.request.repetition == 1:
+            raise KeyboardInterrupt
+        return sound(order)
+
+    with pytest.raises(KeyboardInterrupt):
+        go(tiny, tmp_path / "run", interrupted)
+    edit(copied_source / "phnn" / "layers" / "linear.py")
+    summary, *_ = go(tiny, tmp_path / "run", policy=Policy(accept_older=True))
+    assert (summary.measured, summary.resumed) == (2, 4), "one repetition by older code is not enough"
 
 
 def test_editing_a_figure_measures_nothing_again(tiny, tmp_path, copied_source):
@@ -150,171 +360,3 @@ def test_the_environment_is_identified_by_what_it_is(monkeypatch):
     changed = {**env.identity("cpu"), "cores": 999}
     monkeypatch.setattr(env, "identity", lambda device: changed)
     assert env.env_id("cpu") != identifier
-
-
-# ------------------------------------------------------------------------------------------ real processes
-
-
-def request(planned, kind="static", metrics=("params",), timeout=120.0):
-    return Request(
-        kind=kind, cases=copy.deepcopy([p.case.factors for p in planned]), metrics=list(metrics), repetition=0, device="cpu", threads=1,
-        protocol=sweep.Protocol(timeout=timeout, budget=0.05, precision=0.5),
-    )  # fmt: skip
-
-
-def test_a_worker_process_measures_and_leaves_no_log(planned, tmp_path):
-    reply = Worker(tmp_path).measure("t", request(planned[:1]))
-    assert reply.results[0].values == {"params": 8 * 8 + 8}
-    assert not list(tmp_path.glob("*.log"))
-
-
-def test_a_case_that_raises_costs_that_case_alone(planned, tmp_path):
-    asked = request(planned, "timing", ("latency",))
-    asked.cases[1]["shape"]["channels"] = 9  # not divisible by 4
-    results = Worker(tmp_path).measure("t", asked).results
-    assert [r.status for r in results] == ["ok", "error", "ok", "ok"]
-    assert "n=4 does not divide" in results[1].reason
-    assert all(len(r.seconds) >= 8 for r in results if r.status == "ok")
-    assert "Traceback" in (tmp_path / "t.log").read_text()
-
-
-def test_a_process_that_dies_is_a_row_with_the_signal(planned, tmp_path, monkeypatch):
-    real = Worker.__module__
-    monkeypatch.setattr(f"{real}.sys.executable", "/bin/sh")  # sh -m bench.worker: exits at once
-    (result,) = Worker(tmp_path).measure("t", request(planned[:1])).results
-    assert result.status == "crashed"
-    assert "exit code" in result.reason
-    assert "t.log" in result.reason
-
-
-def test_a_process_that_hangs_is_killed_and_reported(planned, tmp_path):
-    (result,) = Worker(tmp_path).measure("t", request(planned[:1], timeout=0.2)).results
-    assert (result.status, result.reason) == ("timeout", f"no result after 0.2 s; see {tmp_path / 't.log'}")
-
-
-@pytest.fixture
-def stopped():
-    """Workers that are stopped when the test ends."""
-    with contextlib.ExitStack() as stack:
-
-        def keep(worker):
-            stack.callback(worker.stop)
-            return worker
-
-        yield keep
-
-
-def test_static_tasks_share_an_import_and_nothing_else(planned, tmp_path, stopped):
-    """Each is measured by a process of its own, and finds to the byte what a fresh interpreter finds."""
-    worker = stopped(Worker(tmp_path))
-    metrics = ("params", "peak_bytes", "weight_bytes", "macs", "macs_weight_build", "numeric_error")
-    requests = [request([p], metrics=metrics) for p in planned[1:3]]
-    alone = [values_of(worker, "_run", asked, tmp_path) for asked in requests]
-    shared = [worker.measure("t", asked).results[0].values for asked in [*requests, *reversed(requests)]]
-    assert shared == alone + alone[::-1]
-    assert set(alone[0]) == set(metrics)
-    assert len(worker.running) == 1, "one process served them all"
-
-
-def test_tasks_side_by_side_have_a_forker_each(planned, tmp_path, stopped):
-    worker = stopped(Worker(tmp_path))
-    with ThreadPoolExecutor(2) as pool:
-        replies = list(pool.map(lambda i: worker.measure(f"t{i}", request([planned[i % 4]])), range(8)))
-    assert [r.results[0].case_id for r in replies] == [planned[i % 4].case.id for i in range(8)]
-    assert {r.results[0].status for r in replies} == {"ok"}
-    assert len(worker.running) == len(worker.idle) <= 2
-
-
-def test_a_static_task_that_is_killed_costs_itself_alone(planned, tmp_path, stopped):
-    worker = stopped(Worker(tmp_path))
-    worker.measure("first", request(planned[:1]))
-    (forker,) = (psutil.Process(process.pid) for process in worker.running)
-    heavy = request(planned[:1], metrics=("numeric_error",))
-    heavy.cases[0]["shape"] |= {"channels": 4096, "batch": 4096}
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(worker.measure, "heavy", heavy)
-        assert wait_until(forker.children)
-        forker.children()[0].kill()
-        (result,) = waiting.result().results
-    assert (result.status, "signal 9" in result.reason) == ("crashed", True), result
-    assert worker.measure("next", request(planned[1:2])).results[0].status == "ok"
-    assert {process.pid for process in worker.running} == {forker.pid}, "the forker serves on"
-
-
-def test_a_forker_that_is_killed_is_replaced_and_takes_its_process_along(planned, tmp_path, stopped):
-    worker = stopped(Worker(tmp_path))
-    worker.measure("first", request(planned[:1]))
-    (forker,) = (psutil.Process(process.pid) for process in worker.running)
-    heavy = request(planned[:1], metrics=("numeric_error",))
-    heavy.cases[0]["shape"] |= {"channels": 4096, "batch": 4096}
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(worker.measure, "heavy", heavy)
-        assert wait_until(forker.children)
-        (child,) = forker.children()
-        forker.kill()
-        (result,) = waiting.result().results
-    assert result.status == "crashed"
-    assert wait_until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
-    assert worker.measure("next", request(planned[1:2])).results[0].status == "ok"
-
-
-def values_of(worker, run, asked, folder):
-    """What one way of starting a process finds."""
-    assert getattr(worker, run)(asked, folder / "reply.json", folder / "alone.log") == 0
-    return Reply.model_validate_json((folder / "reply.json").read_text()).results[0].values
-
-
-SLOW = """
-schema = 1
-name = "slow"
-title = "slow"
-[protocol]
-timeout = 100
-[[cases]]
-subject = "resnet8"
-metrics = ["accuracy"]
-[cases.axes]
-algebra = "real"
-data = "digits"
-seed = [0, 1]
-[cases.recipe]
-epochs = 100000
-"""
-
-
-def workers_of(folder):
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            if "bench.worker" in (process.info["cmdline"] or []) and process.cwd() == str(folder):
-                found.append(process)
-    return found
-
-
-def wait_until(condition, seconds=60):
-    for _ in range(seconds * 20):
-        if condition():
-            return True
-        time.sleep(0.05)
-    return False
-
-
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL, signal.SIGTERM])
-def test_no_worker_outlives_its_run(tmp_path, how):
-    """The parent alone gets the signal, as from a batch system; the workers end with it."""
-    path = tmp_path / "slow.toml"
-    path.write_text(SLOW)
-    command = [sys.executable, "-m", "bench", "run", str(path), "--out", str(tmp_path / "run")]
-    environment = {**os.environ, "PYTHONPATH": str(env._ROOT)}
-    parent = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
-    assert wait_until(lambda: workers_of(tmp_path)), "no worker has started"
-    parent.send_signal(how)
-    _, errors = parent.communicate(timeout=60)
-    assert wait_until(lambda: not workers_of(tmp_path)), "a worker is still alive"
-    assert parent.returncode != 0
-    assert "Traceback" not in errors
-    if how == signal.SIGINT:
-        assert parent.returncode == 130
-        assert "interrupted; what was finished is kept" in errors
-    with Store(tmp_path / "run") as store:
-        assert store.tasks() == []

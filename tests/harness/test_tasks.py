@@ -58,3 +58,14 @@ def test_the_path_is_no_part_of_the_group_and_the_threads_are():
     assert case(path="kron").group_id == case(path="dense").group_id
     assert case(threads=1).group_id != case(threads=2).group_id
     assert replace(case(), seed=1).id != case().id
+
+
+def test_what_is_wanted_of_one_group_is_not_measured_of_another():
+    """Energy takes seconds a case: a sweep that asks it of one net does not pay for it in all layers."""
+    planned = [
+        Planned(case("real", 1, path="none"), frozenset({"latency"})),
+        Planned(case(), frozenset({"latency", "energy"})),
+        Planned(case(dtype="float64"), frozenset({"latency"})),
+    ]
+    timing = [t for t in tasks(planned, 1, KINDS) if t.kind == "timing"]
+    assert [(len(t.cases), t.metrics) for t in timing] == [(2, ("energy", "latency")), (1, ("latency",))]

@@ -25,7 +25,9 @@ from bench.case import Task, tasks
 from bench.check import judge, launch, plan, session
 from bench.check.judge import Comparison, Finding
 from bench.check.messages import Order, Pair
-from bench.launch.local import Worker
+from bench.launch import local
+from bench.launch.engine import Order as TaskOrder
+from bench.launch.processes import Worker
 from bench.measure.latency import overhead_share
 from bench.metrics import METRICS
 from bench.protocol import Request
@@ -171,12 +173,13 @@ def timing_tasks() -> list[dict[str, float]]:
     quick = sweep.load(SWEEP)
     found = []
     with tempfile.TemporaryDirectory() as folder:
-        worker = Worker(Path(folder))
+        worker, at = Worker(), Path(folder)
         for task in chosen(quick):
             threads = task.cases[0].threads or env.identity(DEVICE)["cores"]
             request = Request.of(task, DEVICE, threads, quick.protocol, None)
             used, start = time.process_time(), time.perf_counter()
-            reply = worker.measure(task.id, request)
+            reply = local.attempt(worker, TaskOrder(task.id, 1, request), at, at, env.env_id(DEVICE)).reply
+            assert reply is not None, f"task {task.id} died"
             wall, used = time.perf_counter() - start, time.process_time() - used
             (first, *_) = [result for result in reply.results if result.status == "ok"]
             walltime: dict[str, Any] = first.details["walltime"]

@@ -9,11 +9,15 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "docs" / "algebras-and-layers.md", ROOT / "docs" / "conversion.md", ROOT / "README.md"]
+PAGES = [
+    *(ROOT / "docs" / f"{name}.md" for name in ("algebras-and-layers", "conversion", "index", "results")),
+    ROOT / "README.md",
+]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_the_examples_of_a_page_run(page: Path) -> None:
+def test_the_examples_of_a_page_run(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)  # where a reader is
     blocks = list(re.finditer(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.M | re.S))
     assert blocks
     names: dict[str, Any] = {}

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import phnn
 from phnn.auto import auto_path
@@ -326,15 +327,98 @@ def test_a_lucky_round_does_not_choose_a_plan(monkeypatch):
     assert {plan.path for plan in tuning.plans.values()} == {"dense"}
 
 
-def test_a_plan_that_is_far_behind_is_looked_at_once(monkeypatch):
-    looked: list[set[str]] = []
+@pytest.mark.parametrize(
+    ("seconds", "looks"),
+    [((99.0,), [1]), ((9.0, 9.0), [1, 2]), ((9.0, 1.0), [1, 2, 3])],  # hopeless; far behind twice; disturbed once
+)
+def test_a_plan_that_is_far_behind_is_not_looked_at_again(monkeypatch, seconds, looks):
+    seen: list[set[str]] = []
 
     def pretend(calls, *_args, **_kwargs):
-        looked.append(set(calls))
-        return type("Samples", (), {"seconds": staticmethod(lambda name: [9.0 if "factored" in name else 1.0])})
+        seen.append(set(calls))
+        slow = seconds[min(len(seen), len(seconds)) - 1]
+        return type("Samples", (), {"seconds": staticmethod(lambda name: [slow if name == "factored" else 1.0])})
 
     monkeypatch.setattr("phnn.tuning.sample", pretend)
     tune(phnn.PHLinear(8, 8, algebra="quaternion"), (torch.randn(4, 8),))
-    first, second = looked[:2]
-    assert "factored" in first
-    assert second == first - {"factored"}
+    assert [number for number, calls in enumerate(seen[:3], 1) if "factored" in calls] == looks
+
+
+# ------------------------------------------------------------------------------------ what is different on a GPU
+
+
+@pytest.fixture
+def on_a_gpu(monkeypatch):
+    """Runs what it is given where torch takes a CUDA device for granted: tensors have one, and hold no numbers."""
+    monkeypatch.setattr("phnn.init.filter_gain", lambda A: 1.0)  # a number, of a tensor that holds none
+    monkeypatch.setattr(nn.Module, "to", lambda self, **_: self)  # nor has it any to bring into another format
+    mode = FakeTensorMode(allow_non_fake_inputs=True)
+
+    def run(make):
+        with mode:
+            return make()
+
+    return run
+
+
+@pytest.mark.parametrize("phase", ["infer", "train"])
+def test_on_a_gpu_paths_and_memory_formats_are_tried_and_nothing_that_is_for_a_cpu(on_a_gpu, phase):
+    layer = on_a_gpu(lambda: phnn.PHConv2d(256, 256, 3, algebra="quaternion", device="cuda"))
+    x = on_a_gpu(lambda: torch.empty(64, 256, 16, 16, device="cuda"))
+    plans = [p for name in ("contiguous", "channels_last") for p in candidates(layer, x, phase, name)]
+    assert {str(plan) for plan in plans} == {
+        "dense contiguous", "factored contiguous", "bilinear contiguous", "dense channels_last",
+        "bilinear channels_last",
+    }  # fmt: skip
+    linear = on_a_gpu(lambda: phnn.PHLinear(4096, 4096, algebra="quaternion", device="cuda"))
+    rows = on_a_gpu(lambda: torch.empty(512, 4096, device="cuda"))
+    assert [str(plan) for plan in candidates(linear, rows, phase, "contiguous")] == ["dense", "factored", "bilinear"]
+
+
+def test_a_gpu_is_waited_for_wherever_it_is_timed(on_a_gpu, monkeypatch):
+    """In every look at plans and at the model, and on the model's device, not on the current one."""
+    waited, syncs = [], []
+    monkeypatch.setattr("torch.cuda.synchronize", waited.append)
+
+    def pretend(calls, *_args, sync, **_kwargs):
+        syncs.append(sync)
+        return type("Samples", (), {"seconds": staticmethod(lambda name: [1.0])})
+
+    monkeypatch.setattr("phnn.tuning.sample", pretend)
+    monkeypatch.setattr("phnn.kernels.build", lambda: pytest.fail("there is nothing to mix on a CPU"))
+
+    def tuned() -> Tuning:
+        layer = phnn.PHConv2d(64, 64, 3, algebra="quaternion", device="cuda:1").eval()
+        return tune(layer, (torch.empty(8, 64, 16, 16, device="cuda:1"),))
+
+    tuning = on_a_gpu(tuned)
+    assert {plan.path for plan in tuning.plans.values()} == {"dense"}
+    assert len(syncs) >= 3
+    for sync in syncs:
+        sync()
+    assert waited == [torch.device("cuda:1")] * len(syncs)
+
+
+def test_a_plan_without_memory_is_left_out_but_dense_is_not(monkeypatch):
+    def without(*paths: str):
+        def call(layer, x, plan, phase):
+            if plan.path in paths:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return lambda: None
+
+        monkeypatch.setattr("phnn.tuning._call", call)
+
+    layer, x = phnn.PHLinear(8, 8, algebra="quaternion").eval(), torch.randn(4, 8)
+    without("factored")
+    times = tune(layer, (x,), seconds_per_plan=1e-4).seconds[""]
+    assert "factored" not in times
+    assert {"dense", "bilinear"} <= set(times)
+    without("dense")
+    with pytest.raises(torch.OutOfMemoryError):
+        tune(layer, (x,))
+
+
+def test_a_tuning_from_a_cpu_builds_no_kernel_for_a_model_on_a_gpu(on_a_gpu, monkeypatch):
+    monkeypatch.setattr("phnn.kernels.build", lambda: pytest.fail("there is nothing to mix on a CPU"))
+    tuning = Tuning("infer", "contiguous", {"": Plan("bilinear", "contiguous", fused=True)})
+    on_a_gpu(lambda: tuning.apply(phnn.PHConv2d(8, 8, 3, algebra="quaternion", device="cuda")))

@@ -15,8 +15,11 @@ import pandas as pd
 
 from ...metrics import METRICS
 from ...store import write_whole
+from .failures import failures
 from .rows import MOST, Rows, page_rows
-from .told import Run, failures, provenance
+from .run import Run, provenance, run_of
+
+__all__ = ["NAME", "Run", "html", "run_of", "write"]
 
 NAME = "page.html"
 _HERE = Path(__file__).parent

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ...compare.where import as_text
 from ...metrics import METRICS
-from ...where import as_text
 from ..summary import plus_minus, readable
 
 MOST = 10_000  # rows; more of them are averaged

@@ -1,0 +1,80 @@
+"""The raw samples of many timings, end to end in one array, and what is asked of all of them at once.
+
+A span is where one timing's rounds lie: (start, count). A million records come from millions of samples: as Python
+numbers they would take gigabytes, and a call for each median minutes.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+Span = tuple[int, int]
+
+_AT_ONCE = 1 << 20  # samples that are sorted together
+
+
+class Rounds:
+    """Seconds of one timing after the other."""
+
+    def __init__(self) -> None:
+        self._flat = array("d")
+
+    def add(self, seconds: Sequence[float]) -> Span:
+        """Keep the rounds of a timing."""
+        if not seconds:
+            return 0, 0
+        start = len(self._flat)
+        self._flat.extend(array("d", seconds))
+        return start, len(seconds)
+
+    def of(self, spans: Sequence[Span]) -> np.ndarray:
+        """The rounds of some timings."""
+        flat = np.frombuffer(self._flat)
+        return np.concatenate([flat[start : start + count] for start, count in spans])
+
+    def medians(self, spans: Sequence[Span], over: Sequence[Span] | None = None) -> np.ndarray:
+        """Of each span the medians of all rounds and of either half of them, (spans, 3); the halves of one round NaN.
+
+        over: spans of as many rounds each, whose seconds divide those of ``spans`` round by round.
+        """
+        found = np.full((len(spans), 3), np.nan)
+        if not spans or not self._flat:
+            return found
+        starts, counts = np.array(spans, dtype=np.int64).T
+        below = None if over is None else np.array(over, dtype=np.int64).T
+        if below is not None and (counts != below[1]).any():
+            raise ValueError("rounds are compared with rounds of the same process, so there are as many of both")
+        flat = np.frombuffer(self._flat)
+        for rows, count in _alike(counts):
+            at = starts[rows, None] + np.arange(count)
+            values = flat[at]
+            if below is not None:
+                values = values / flat[below[0][rows, None] + np.arange(count)]
+            half = count // 2
+            found[rows, 0] = _middle(values)
+            if half:
+                found[rows, 1] = _middle(values[:, :half])
+                found[rows, 2] = _middle(values[:, half:])
+        return found
+
+
+def _alike(counts: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
+    """The spans of equal length, a bounded number of samples at a time, as (their positions, their length)."""
+    order = np.argsort(counts, kind="stable")
+    for count in np.unique(counts).tolist():
+        first, end = np.searchsorted(counts[order], [count, count + 1])
+        step = max(1, _AT_ONCE // max(1, count))
+        if count:
+            yield from ((order[at : min(at + step, end)], count) for at in range(first, end, step))
+
+
+def _middle(values: np.ndarray) -> np.ndarray:
+    """The median of each row."""
+    ordered = np.sort(values, axis=1)
+    count = values.shape[1]
+    if count % 2:
+        return ordered[:, count // 2]
+    return (ordered[:, count // 2 - 1] + ordered[:, count // 2]) / 2

@@ -6,9 +6,8 @@ interval. Its benchmarks are timed one after the other, not in rounds, so there 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from datetime import UTC, datetime
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +15,16 @@ from pydantic import BaseModel, Field, ValidationError
 
 from ..case import Case, digest
 from ..errors import UsageError
-from ..store import SCHEMA, write_whole
+from ..lines import SCHEMA, Line, Name, parse, plain, text_of
+from ..store import write_whole
 
 TIMER = "pytest_benchmark"  # as a factor: these times are never compared with those of other timers
-Line = dict[str, Any]
 
 
 class _Stats(BaseModel):
     data: list[float] | None = None
     median: float = Field(gt=0, allow_inf_nan=False)
-    iterations: int = 1
+    iterations: int = Field(1, ge=1)
 
 
 class _Benchmark(BaseModel):
@@ -35,37 +34,79 @@ class _Benchmark(BaseModel):
     stats: _Stats
 
 
+class _Bench(BaseModel):
+    """What our own benchmarks say of the machine: what env.json says of one."""
+
+    env_id: Name
+    code_rev: Name
+    identity: dict[str, Any]
+
+
+class _Machine(BaseModel, extra="allow"):
+    bench: _Bench | None = None
+
+
+class _Commit(BaseModel):
+    id: Name = "unknown"
+    dirty: bool = False
+
+
 class _Session(BaseModel):
     """What is read of a file; ``bench`` in machine_info and ``case`` in extra_info are ours (tests/perf)."""
 
     datetime: datetime
-    machine_info: dict[str, Any]
-    commit_info: dict[str, Any] = {}
+    machine_info: _Machine
+    commit_info: _Commit = _Commit()
     benchmarks: list[_Benchmark]
+
+    @property
+    def machine(self) -> _Bench:
+        """Where it ran and by which code; the commit stands for code that we cannot hash."""
+        if self.machine_info.bench:
+            return self.machine_info.bench
+        told = self.machine_info.model_extra or {}
+        identity = {key: told.get(key) for key in ("machine", "cpu", "system", "python_version")}
+        revision = self.commit_info.id[:12] + "+" * self.commit_info.dirty
+        return _Bench(env_id=f"pytest-benchmark-{digest(identity)}", code_rev=revision, identity=identity)
 
 
 def reads(path: Path) -> bool:
-    """Whether a file looks like one of pytest-benchmark's."""
+    """Whether a path may be that of a session."""
     return path.suffix == ".json" and path.is_file()
 
 
-def lines(path: Path) -> tuple[list[Line], list[Line]]:
-    """(plan, tasks) of a session, as a store holds them.
+def write(path: Path, folder: Path) -> None:
+    """Write a session as a run folder of its own.
 
     A benchmark of ours is the case that it says it is, with this timer; any other is a subject by its name, its
     parameters the shape. Raises UsageError for a file that is none of pytest-benchmark's.
     """
     session = _read(path)
+    plan, tasks = _lines(session, path)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, own in (("plan.jsonl", plan), ("tasks.jsonl", tasks)):
+        text = b"".join(map(text_of, own))
+        for line in text.splitlines():
+            _check(name, line, path)
+        _put(folder / name, text)
+    _put(folder / "env.json", session.machine.model_dump_json(indent=2).encode() + b"\n")
+
+
+def _put(path: Path, text: bytes) -> None:
+    write_whole(path, lambda file: file.write_bytes(text))
+
+
+def _lines(session: _Session, path: Path) -> tuple[list[Line], list[Line]]:
+    """(plan, tasks) of a session, as a store holds them."""
     started = session.datetime if session.datetime.tzinfo else session.datetime.replace(tzinfo=UTC)
-    known = session.machine_info.get("bench") or {}
-    machine = {key: session.machine_info.get(key) for key in ("machine", "cpu", "system", "python_version")}
+    machine = session.machine
     common = {
         "schema": SCHEMA,
-        "env_id": str(known.get("env_id") or f"pytest-benchmark-{digest(machine)}"),
-        "code_rev": str(known.get("code_rev") or str(session.commit_info.get("id") or "unknown")[:12]),
+        "env_id": machine.env_id,
+        "code_rev": machine.code_rev,
         "protocol_version": 0,
         "kind": "timing",
-        "repetition": int(started.timestamp()),  # what tells sessions apart
+        "repetition": int(started.timestamp() * 1e6),  # what tells sessions apart
         "siblings": 1,
         "started": started.astimezone(UTC).isoformat(timespec="seconds"),
     }
@@ -89,13 +130,12 @@ def lines(path: Path) -> tuple[list[Line], list[Line]]:
     return plan, tasks
 
 
-def write(path: Path, folder: Path) -> None:
-    """Write a session as a run folder of its own."""
-    plan, tasks = lines(path)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, own in (("plan.jsonl", plan), ("tasks.jsonl", tasks)):
-        text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in own)
-        write_whole(folder / name, lambda file, text=text: file.write_text(text, encoding="utf-8"))  # type: ignore[misc]
+def _check(name: str, line: bytes, path: Path) -> None:
+    """What is written can be read back: a file may say anything in its parameters and names."""
+    try:
+        parse(name, line)
+    except ValueError as error:
+        raise UsageError(f"{path} holds a benchmark that is no record: {error}") from None
 
 
 def _read(path: Path) -> _Session:
@@ -106,7 +146,7 @@ def _read(path: Path) -> _Session:
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"])) or "the file"
-        raise UsageError(f"{path} is no JSON of pytest-benchmark: {where}: {first['msg'].splitlines()[0]}") from None
+        raise UsageError(f"{path} is no JSON of pytest-benchmark: {where}: {plain(first['msg'])}") from None
     except UnicodeDecodeError:
         raise UsageError(f"{path} is no JSON of pytest-benchmark: it is not text") from None
 
@@ -120,7 +160,7 @@ def _case(benchmark: _Benchmark, path: Path) -> Case:
     try:
         return Case.from_factors({**factors, "timer": TIMER})
     except (TypeError, ValueError, AttributeError, KeyError) as error:
-        raise UsageError(f"{path}: {benchmark.fullname} names a case that is none: {error}") from None
+        raise UsageError(f"{path}: {plain(benchmark.fullname)} names a case that is none: {error}") from None
 
 
 def _scalar(value: Any) -> bool:
@@ -128,12 +168,12 @@ def _scalar(value: Any) -> bool:
 
 
 def _result(case: Case, benchmark: _Benchmark) -> Line:
-    found = [second for second in benchmark.stats.data or [] if second > 0]
-    details: Mapping[str, Any] = {"calls_per_block": benchmark.stats.iterations, "fullname": benchmark.fullname}
+    found = [second for second in benchmark.stats.data or [] if 0 < second < inf]
+    details: dict[str, Any] = {"calls_per_block": benchmark.stats.iterations, "fullname": benchmark.fullname}
     if not found:  # saved without --benchmark-save-data
-        details = {**details, "rounds": "not saved: the sample is their median"}
+        details["rounds"] = "not saved: the sample is their median"
     if threads := benchmark.extra_info.get("threads"):
-        details = {**details, "threads": threads}
+        details["threads"] = threads
     return {
         "case_id": case.id,
         "status": "ok",

@@ -154,8 +154,8 @@ def test_runs_are_compared_as_two_samples_of_processes(planned, folder, tmp_path
             (read.rows["metric"] == "latency") & (read.rows["variant"] == factors["variant"])
             & (read.rows["channels"] == int(factors["channels"]))
         ].iloc[0]  # fmt: skip
-        (chunk,) = read.rounds[row["case_id"], row["env_id"], row["code_rev"]].values()
-        return [math.log(pd.Series(own).median()) for own in chunk.values()]
+        timed = read.findings.of(row["case_id"], row["env_id"], "timing")
+        return [math.log(median) for median in read.findings.medians[[own.at for own in timed], 0]]
 
     welch = reference.ttest_ind(logs(other), logs(folder), equal_var=False).confidence_interval()
     assert [math.log(change.interval().lo), math.log(change.interval().hi)] == pytest.approx([welch.low, welch.high])
@@ -324,6 +324,26 @@ def test_two_revisions_within_a_folder_are_compared(planned, tmp_path):
         source.read(both, "cccc")
 
 
+def test_a_pair_is_timed_round_by_round_though_one_of_it_was_in_a_newer_chunk_too(planned, tmp_path):
+    """The real layer is in every chunk of its group; what is compared with it is in one."""
+    run = write_run(tmp_path / "run", planned, noisy(), values)
+    newer = [p for p in planned if p.case.algebra == "real" or p.case.n == 2]
+    write_run(run, newer, noisy(3), values, chunk="newer")
+    for a, b in (("algebra=real", "algebra=quaternion"), ("algebra=quaternion", "algebra=real")):
+        found = only(compared(run, a, b, metrics=["latency"]), "latency")
+        assert {change.method for change in found.changes} == {Method.ROUNDS}
+        assert all(len(change.processes) == 3 for change in found.changes)
+
+
+def test_runs_below_one_folder_are_sides_by_their_name(planned, tmp_path):
+    for name, speed in (("before", SPEED), ("after", {**SPEED, "ph": 8.0})):
+        write_run(tmp_path / name, planned, noisy(len(name), speed=speed), values)
+    found = only(compared(tmp_path, "run=before", "run=after", metrics=["latency"]), "latency")
+    assert len(found.changes) == 14
+    slower = {change.names[0] for change in found.changes if found.verdict(change) is Verdict.SLOWER}
+    assert slower == {"ph n=2", "ph n=4"}
+
+
 def test_one_process_gives_no_verdict(planned, tmp_path):
     one = write_run(tmp_path / "run", planned, noisy(), values, processes=1)
     comparison = compared(one, "algebra=real", "algebra=ph,n=2", metrics=["latency"])
@@ -361,18 +381,19 @@ def test_all_pairs_are_written_as_csv(folder, tmp_path):
         (["{run}", "--a", "algebra=real", "--b", "algebra=ph", "--metric", "energy"], "both sides have only"),
         (["{run}", "--a", "algebra=real", "--b", "algebra=ph", "--margin", "much"], "--margin"),
         (["{run}", "nowhere"], "nowhere"),
-        (["{run}", "{run}/.."], "neither a run"),
-        (["{run}", "{run}/plan.jsonl"], "neither a run folder nor a table"),
+        (["{run}", "{empty}"], "holds no run"),
+        (["{run}", "{run}/plan.jsonl"], "no sound table of records"),
         (["{run}", "{foreign}"], "no table of records"),
-        (["{run}", "{damaged}"], "cannot be read as a table"),
+        (["{run}", "{damaged}"], "no sound table of records"),
         (["{run}", "--a", "algebra=real", "--b", "algebra=ph", "--out", "pairs.txt"], "no .csv"),
     ],
 )
 def test_what_a_person_got_wrong_is_one_line(folder, tmp_path, args, words):
-    foreign, damaged = tmp_path / "foreign.csv", tmp_path / "damaged.parquet"
+    foreign, damaged, empty = tmp_path / "foreign.csv", tmp_path / "damaged.parquet", tmp_path / "empty"
+    empty.mkdir()
     foreign.write_text("a,b\n1,2\n")
     damaged.write_bytes(b"PAR1 not a table")
-    done = run("compare", *(arg.format(run=folder, foreign=foreign, damaged=damaged) for arg in args))
+    done = run("compare", *(arg.format(run=folder, foreign=foreign, damaged=damaged, empty=empty) for arg in args))
     assert isinstance(done.exception, UsageError), done.output
     assert words in str(done.exception)
     assert "\n" not in str(done.exception)

@@ -7,12 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from bench.case import Case
+from bench.cli import app
 from bench.compare import source
 from bench.compare.comparison import compare, side
 from bench.errors import UsageError
 from bench.importers import pytest_benchmark as importer
+from bench.merge import merge
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -53,7 +56,7 @@ def test_a_benchmark_of_others_is_a_subject_by_its_name(tmp_path):
 
 def test_a_benchmark_of_ours_is_the_case_that_it_names(tmp_path):
     case = Case("linear", "layer", "ph", 4, (("batch", 2), ("channels", 8)), timer="host_warm")
-    bench = {"env_id": "cpu-test", "code_rev": "c0de"}
+    bench = {"env_id": "cpu-test", "code_rev": "c0de", "identity": {"device": "cpu"}}
     importer.write(session(tmp_path / "a.json", {"t": (1e-3, {"case": case.factors})}, bench=bench), tmp_path / "run")
     (row,) = rows(tmp_path / "run").to_dict("records")
     assert (row["subject"], row["variant"], row["env_id"], row["code_rev"]) == (
@@ -66,17 +69,33 @@ def test_a_benchmark_of_ours_is_the_case_that_it_names(tmp_path):
     assert row["case_id"] != case.id
 
 
-def test_sessions_are_observations_and_give_an_interval(tmp_path):
-    run = tmp_path / "run"
-    for i, median in enumerate((1.0e-3, 1.1e-3, 1.2e-3)):
-        path = session(tmp_path / f"{i}.json", {"t": (median, {})}, when=f"2026-01-02T03:04:0{i}+00:00")
-        for name, own in zip(("plan", "tasks"), importer.lines(path), strict=True):
-            run.mkdir(exist_ok=True)
-            with (run / f"{name}.jsonl").open("a") as file:
-                file.writelines(json.dumps(line) + "\n" for line in own)
-    (row,) = rows(run).to_dict("records")
+def test_merged_sessions_are_observations_and_give_an_interval(tmp_path):
+    sessions = [
+        session(tmp_path / f"{i}.json", {"t": (median, {})}, when=f"2026-01-02T03:04:0{i}+00:00")
+        for i, median in enumerate((1.0e-3, 1.1e-3, 1.2e-3))
+    ]
+    done = CliRunner().invoke(app, ["merge", *map(str, sessions), "--out", str(tmp_path / "run")])
+    assert done.exit_code == 0, done.output
+    assert "3 tasks of 1 cases from 3 folders" in done.output
+    (row,) = rows(tmp_path / "run").to_dict("records")
     assert (row["processes"], row["samples"]) == (3, 9)
     assert row["lo"] < 1.1e-3 < row["hi"]
+    assert json.loads((tmp_path / f"run/envs/{row['env_id']}.json").read_text())["identity"]["machine"] == "x86_64"
+
+
+def test_a_session_that_was_merged_before_is_kept_once(tmp_path):
+    path = session(tmp_path / "a.json", {"t": (1e-3, {})})
+    merge([path], tmp_path / "run")
+    found = merge([tmp_path / "run", path], tmp_path / "run")
+    assert (found.duplicates, found.tasks.total(), found.conflicts) == (1, 1, [])
+
+
+def test_code_that_differs_from_its_commit_says_so(tmp_path):
+    path = session(tmp_path / "a.json", {"t": (1e-3, {})})
+    found = json.loads(path.read_text())
+    path.write_text(json.dumps(found | {"commit_info": {"id": "0123456789abcdef", "dirty": True}}))
+    importer.write(path, tmp_path / "run")
+    assert rows(tmp_path / "run")["code_rev"].tolist() == ["0123456789ab+"]
 
 
 def test_two_sessions_are_compared(tmp_path):
@@ -106,14 +125,21 @@ def test_a_file_that_is_none_is_one_line(tmp_path, text, words):
     path = tmp_path / "a.json"
     path.write_text(text)
     with pytest.raises(UsageError, match=words) as found:
-        importer.lines(path)
+        importer.write(path, tmp_path / "run")
+    assert "\n" not in str(found.value)
+
+
+def test_a_benchmark_that_could_not_be_read_back_is_one_line(tmp_path):
+    path = session(tmp_path / "a.json", {"t": (1e-3, {"threads": "all"})})
+    with pytest.raises(UsageError, match="no record: .*threads") as found:
+        importer.write(path, tmp_path / "run")
     assert "\n" not in str(found.value)
 
 
 def test_a_case_that_is_none_is_one_line(tmp_path):
     path = session(tmp_path / "a.json", {"t": (1e-3, {"case": {"subject": "linear", "nonsense": 1}})})
     with pytest.raises(UsageError, match="names a case that is none"):
-        importer.lines(path)
+        importer.write(path, tmp_path / "run")
 
 
 def test_what_the_micro_benchmarks_write_is_imported(tmp_path):

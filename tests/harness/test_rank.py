@@ -77,7 +77,7 @@ def folder(planned, tmp_path_factory):
 
 def ranking(folder, metric="latency", by=()):
     read = source.read(folder)
-    return rank(read.rows, metric, by, read.rounds)
+    return rank(read.rows, metric, by, read.findings)
 
 
 def test_the_mean_is_geometric_over_the_cases_that_all_have_and_who_lacks_most_is_left_out(folder):

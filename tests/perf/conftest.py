@@ -11,8 +11,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_machine_info(config, machine_info):
-    """The identity that every record of the harness has."""
+    """The identity that every record of the harness has: what env.json says of a run."""
     from bench import env
 
-    device = config.getoption("--device", "cpu")
-    machine_info["bench"] = {"env_id": env.env_id(device), "code_rev": env.code_rev(), "device": device}
+    machine_info["bench"] = env.describe(config.getoption("--device", "cpu"))

@@ -7,6 +7,7 @@ escaped: the template escapes what it is given, Bokeh's cells are text.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,13 +29,14 @@ _HERE = Path(__file__).parent
 def write(df: pd.DataFrame, folder: Path, run: Run, most: int = MOST) -> Path:
     """Write the page of a table beside its table.csv; run: what its folder knows besides."""
     path = folder / NAME
-    text = html(df, run, most)
+    table = next((name for name in ("table.csv", "table.parquet") if (folder / name).exists()), "")
+    text = html(df, run, most, table)
     write_whole(path, lambda path: path.write_text(text, encoding="utf-8"))
     return path
 
 
-def html(df: pd.DataFrame, run: Run, most: int = MOST) -> str:
-    """The page as text."""
+def html(df: pd.DataFrame, run: Run, most: int = MOST, table: str = "table.csv") -> str:
+    """The page as text. table: the file beside it that has every record, if there is one."""
     from bokeh.embed import components
     from bokeh.resources import Resources
     from jinja2 import Environment, FileSystemLoader
@@ -50,9 +52,11 @@ def html(df: pd.DataFrame, run: Run, most: int = MOST) -> str:
     template = Environment(autoescape=True, loader=FileSystemLoader(_HERE)).get_template("page.html")
     return template.render(
         title=run.title or run.folder.name,
+        analysis=_paragraphs(run.analysis),
+        table=table,
         run=run,
         rows=rows,
-        provenance=provenance(df),
+        provenance=provenance(df, run),
         legend=plots.legend(rows),
         spec=Markup(_spec(rows, run)),
         failures=failed,
@@ -65,6 +69,14 @@ def html(df: pd.DataFrame, run: Run, most: int = MOST) -> str:
         script=Markup(script),
         parts={name: Markup(part) for name, part in parts.items()},
     )
+
+
+def _paragraphs(text: str) -> Sequence[Any]:
+    """The paragraphs of a sweep's analysis, what stands between backticks as code."""
+    from markupsafe import Markup, escape
+
+    parts = [str(escape(part)) for part in text.strip().split("\n\n") if part.strip()]
+    return [Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", part)) for part in parts]
 
 
 def _spec(rows: Rows, run: Run) -> str:

@@ -189,6 +189,8 @@ window.bench_page = (() => {
           ...source.data, [`${name}_x`]: x, [`${name}_y`]: y, [`${name}_lo`]: end("_lo"), [`${name}_hi`]: end("_hi"),
           [`${name}_xt`]: tips("x"), [`${name}_yt`]: tips("y"),
         };
+        const one = doc.get_model_by_name(`${name}_one`);  // the real layer's time
+        one.setv({ visible: column("y").name === "latency_ratio", location: log.y.checked ? 0 : 1 });
         for (const which of ["x", "y"]) {
           const unit = column(which).unit;
           doc.get_model_by_name(`${name}_${which}_axis`).data = {

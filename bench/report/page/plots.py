@@ -22,6 +22,7 @@ from bokeh.models import (
     InlineStyleSheet,
     NumberFormatter,
     Range1d,
+    Span,
     StringFormatter,
     TableColumn,
 )
@@ -35,7 +36,7 @@ PANELS = ("left", "right")
 # the markers of the figures in Bokeh's words
 _MARKERS = {"o": "circle", "D": "diamond", "s": "square", "P": "plus", "^": "triangle", "X": "x", "h": "hex",
             "p": "star", "v": "inverted_triangle", "<": "square_pin", ">": "triangle_pin",
-            "*": "asterisk"}  # fmt: skip
+            "*": "asterisk", "8": "circle_cross", "H": "hex_dot", "d": "diamond_dot"}  # fmt: skip
 
 
 def source_of(rows: Rows) -> ColumnDataSource:
@@ -122,6 +123,9 @@ def panel_of(panel: str, source: ColumnDataSource, view: CDSView) -> Any:
         hover_fill_alpha=1.0, hover_line_color="#000000",
     )  # fmt: skip
     bars.level = "underlay"
+    plot.add_layout(
+        Span(name=f"{panel}_one", location=1, dimension="width", line_dash="dashed", line_color="#8a8a84")
+    )
     tips = [("", "@label"), ("", f"@{panel}_yt"), ("", f"@{panel}_xt"), ("", "@verdict"), ("", "@marks")]
     known = [(title, field) for title, field in tips if field.removeprefix("@") in source.data]
     plot.add_tools(HoverTool(renderers=[points], tooltips=known, mode="mouse", point_policy="snap_to_data"))
@@ -159,4 +163,4 @@ def legend(rows: Rows) -> Sequence[tuple[str, str, str]]:
 
 
 _SIGNS = {"o": "●", "D": "◆", "s": "■", "P": "✚", "^": "▲", "X": "✖", "v": "▼", "<": "⬟", ">": "◭", "h": "⬢",
-          "p": "★", "*": "✱"}  # fmt: skip
+          "p": "★", "*": "✱", "8": "⊕", "H": "⬢", "d": "◈"}  # fmt: skip

@@ -17,10 +17,10 @@ from ..summary import plus_minus, readable
 
 MOST = 10_000  # rows; more of them are averaged
 
-# what tells cases apart, the most telling last to be averaged over
-_FACTORS = ("subject", "phase", "data", "variant", "path", "channels", "batch", "dtype", "precision", "compile",
-            "env_id", "threads", "timer", "memory_format", "algebra", "n", "size", "out_channels", "kernel_size",
-            "width_scale", "rank", "seed", "recipe", "code_rev")  # fmt: skip
+# what tells cases apart, in the order of the table's columns; the first of them are averaged over last
+_FACTORS = ("subject", "phase", "data", "variant", "path", "env_id", "channels", "batch", "dtype", "precision",
+            "compile", "threads", "timer", "memory_format", "algebra", "n", "size", "out_channels", "kernel_size",
+            "width_scale", "rank", "seed", "recipe", "code_rev", "place")  # fmt: skip
 _NUMBERS = ("n", "channels", "batch", "threads", "size", "out_channels", "kernel_size", "width_scale", "rank", "seed")
 _FIRST = ("latency_ratio", "latency", "accuracy", "params", "peak_bytes", "numeric_error")
 _ALWAYS = ("subject", "variant", "algebra")
@@ -60,16 +60,20 @@ class Rows:
 
 def page_rows(df: pd.DataFrame, most: int = MOST) -> Rows:
     """One row a case, or at most ``most`` means over the factors that have the most values."""
-    df = df.assign(look=_look(df), place=_shape(df))
-    factors = [name for name in (*_FACTORS, "place") if name in _ALWAYS or df[name].nunique(dropna=False) > 1]
-    same = {name: "".join(as_text(df[name].iloc[:1])) for name in _FACTORS if name not in factors}
+    df = df.reset_index(drop=True).assign(look=_look(df).to_numpy(), place=_shape(df).to_numpy())
+    factors = [name for name in _FACTORS if name in _ALWAYS or df[name].nunique(dropna=False) > 1]
+    same = {_TITLES.get(name, name): "".join(as_text(df[name][:1])) for name in _FACTORS if name not in factors}
     key = df.groupby(["case_id", "env_id"], sort=False, dropna=False).ngroup().to_numpy()
-    cases = int(key.max()) + 1 if len(key) else 0
-    if cases <= most:
+    first = df.iloc[np.unique(key, return_index=True)[1]]
+    if len(first) <= most:
         same = {name: text for name, text in same.items() if text not in ("", "none")}
-        return _whole(df, factors, key, same, cases)
-    kept = _kept(df, [name for name in factors if name != "place"], most)
-    return _means(df, kept, [name for name in factors if name not in kept and name != "place"], cases)
+        return _whole(df, first, factors, key, same)
+    kept = _kept(first, factors, most)
+    averaged = [_TITLES.get(name, name) for name in factors if name not in kept]
+    return _means(df, first, kept, averaged)
+
+
+_TITLES = {"place": "shape"}  # the axes that have no column of their own
 
 
 def _look(df: pd.DataFrame) -> pd.Series[str]:
@@ -106,8 +110,10 @@ def _telling(first: pd.DataFrame, factors: Sequence[str]) -> list[str]:
 # -------------------------------------------------------------------------------------------------- one row a case
 
 
-def _whole(df: pd.DataFrame, factors: Sequence[str], key: np.ndarray, same: dict[str, str], cases: int) -> Rows:
-    first = df.iloc[np.unique(key, return_index=True)[1]]
+def _whole(
+    df: pd.DataFrame, first: pd.DataFrame, factors: Sequence[str], key: np.ndarray, same: dict[str, str]
+) -> Rows:
+    cases = len(first)
     telling = [name for name in _telling(first, factors) if name != "algebra"]
     chosen = {*telling, "algebra", "n"}
     columns, data = _factor_columns(first, telling, chosen)
@@ -136,8 +142,9 @@ def _factor_columns(
             data[name] = first[name].to_numpy(dtype=float, na_value=np.nan)
         else:
             data[name] = as_text(first[name]).tolist()
-        title = "shape" if name == "place" else name
-        columns.append(Column(name, title, "number" if name in _NUMBERS else "text", chosen=name in chosen))
+        columns.append(
+            Column(name, _TITLES.get(name, name), "number" if name in _NUMBERS else "text", chosen=name in chosen)
+        )
     data["look"] = first["look"].tolist()
     return columns, data
 
@@ -202,23 +209,20 @@ def _failed(rows: pd.DataFrame, count: int) -> list[str]:
 # ----------------------------------------------------------------------------------------------------------- means
 
 
-def _kept(df: pd.DataFrame, factors: Sequence[str], most: int) -> list[str]:
-    """The factors to tell rows apart by: without the last, then the one before it, until they make few enough."""
-    codes = {name: pd.factorize(df[name], use_na_sentinel=False)[0] for name in factors}
-    kept = list(factors)
-    while len(kept) > 1 and _combinations([codes[name] for name in kept]) > most:
-        kept.pop()
+def _kept(first: pd.DataFrame, factors: Sequence[str], most: int) -> list[str]:
+    """The factors to tell rows apart by: each in its turn, unless it would make too many rows."""
+    kept = []
+    rows = pd.factorize(first["look"])[0]
+    for name in factors:
+        own = pd.factorize(first[name], use_na_sentinel=False)[0]
+        finer = np.unique(rows * (int(own.max()) + 1) + own, return_inverse=True)[1]
+        if int(finer.max()) < most:
+            kept.append(name)
+            rows = finer
     return kept
 
 
-def _combinations(codes: Sequence[np.ndarray]) -> int:
-    whole = np.zeros(len(codes[0]), dtype=np.int64)
-    for own in codes:
-        whole = np.unique(whole * (int(own.max()) + 1) + own, return_inverse=True)[1]
-    return int(whole.max()) + 1
-
-
-def _means(df: pd.DataFrame, kept: Sequence[str], averaged: Sequence[str], cases: int) -> Rows:
+def _means(df: pd.DataFrame, first: pd.DataFrame, kept: Sequence[str], averaged: Sequence[str]) -> Rows:
     """Geometric means of figures (of what may be 0, plain ones), with the least and the greatest of them."""
     key = df.groupby([*kept, "look"], sort=False, dropna=False).ngroup().to_numpy()
     count = int(key.max()) + 1
@@ -231,12 +235,11 @@ def _means(df: pd.DataFrame, kept: Sequence[str], averaged: Sequence[str], cases
         columns.append(Column(metric, metric, "metric", METRICS[metric].unit))
         data |= _mean(metric, key[mine], values[mine], count)
     bad = ~ok & (df["status"] != "skipped").to_numpy()
-    one_case = df.groupby(["case_id", "env_id"], sort=False, dropna=False).ngroup().to_numpy()
-    first = np.unique(one_case, return_index=True)[1]
-    data["cases"] = np.bincount(key[first], minlength=count).astype(float)
+    of_case = key[df.index.get_indexer(first.index)]
+    data["cases"] = np.bincount(of_case, minlength=count).astype(float)
     data["failures"] = np.bincount(key[bad], minlength=count).astype(float)
     columns += [Column(name, name, "number") for name in ("cases", "failures")]
-    return Rows(columns, data, {}, averaged, cases)
+    return Rows(columns, data, {}, averaged, len(first))
 
 
 def _mean(metric: str, key: np.ndarray, values: np.ndarray, count: int) -> dict[str, Any]:

@@ -42,6 +42,7 @@ class Run:
     title: str = ""
     analysis: str = ""
     sweep: str = ""
+    protocol: str = ""
     environments: Mapping[str, Any] = field(default_factory=dict)
     logs: Logs = field(default_factory=dict)
 
@@ -53,11 +54,17 @@ def run_of(folder: Path, df: pd.DataFrame) -> Run:
         told = tomllib.loads(sweep)
     except tomllib.TOMLDecodeError:
         told = {}
-    failed = not df["status"].isin(_TOLD).all()
+    protocol = told.get("protocol")
+    settings = protocol.items() if isinstance(protocol, dict) else ()
     return Run(
-        folder, str(told.get("title", "")), str(told.get("analysis", "")), sweep, _environments(folder),
-        _logs(folder) if failed else {},
-    )  # fmt: skip
+        folder,
+        title=str(told.get("title", "")),
+        analysis=str(told.get("analysis", "")),
+        sweep=sweep,
+        protocol=", ".join(f"{name} {value}" for name, value in settings),
+        environments=_environments(folder),
+        logs={} if df["status"].isin(_TOLD).all() else _logs(folder),
+    )
 
 
 def _environments(folder: Path) -> dict[str, Any]:
@@ -95,16 +102,29 @@ def _text(path: Path) -> str:
         return ""
 
 
-def provenance(df: pd.DataFrame) -> dict[str, str]:
-    """Where the rows come from: machines, code revisions, when, and how many of each status."""
+def provenance(df: pd.DataFrame, run: Run) -> dict[str, str]:
+    """Where the rows come from: how many of each status, machines, protocol, code revisions, and when."""
     counts = df["status"].value_counts()
     started = _each(df["started"])
     return {
         "records": f"{len(df):,}: " + ", ".join(f"{count:,} {status}" for status, count in counts.items()),
-        "machines": ", ".join(_each(df["env_id"])),
+        "machine": "; ".join(_machine(env_id, run.environments.get(env_id)) for env_id in _each(df["env_id"])),
+        "protocol": run.protocol,
         "code": ", ".join(_each(df["code_rev"])),
         "measured": _when(started[0], started[-1]) if started else "",
     }
+
+
+def _machine(env_id: str, described: Any) -> str:
+    """What a person asks of a machine, and by which name records have it."""
+    identity = described.get("identity") if isinstance(described, dict) else None
+    if not isinstance(identity, dict):
+        return env_id
+    model = identity.get("gpu_model") or identity.get("cpu_model")
+    cores = f"{identity['cores']} cores" if "cores" in identity else ""
+    packages = identity.get("packages")
+    torch = f"torch {packages['torch']}" if isinstance(packages, dict) and packages.get("torch") else ""
+    return f"{', '.join(str(word) for word in (model, cores, torch) if word)} ({env_id})"
 
 
 def _each(column: pd.Series[Any]) -> list[str]:

@@ -53,7 +53,7 @@ def compare(
         write_whole(out, lambda path: table.to_csv(path, index=False))
     closed = [text for own in gates for text in _closed(own, found)]
     for text in closed:
-        typer.echo(f"bench compare: {text}", err=True)
+        typer.echo(f"bench compare: {told.plain(text)}", err=True)
     if closed:
         raise typer.Exit(GATE_CLOSED)
 

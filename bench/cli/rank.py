@@ -44,7 +44,7 @@ def rank(
     typer.echo(told.rankings(found))
     closed = [text for own in gates for ranking in found for text in _closed(own, ranking)]
     for text in closed:
-        typer.echo(f"bench rank: {text}", err=True)
+        typer.echo(f"bench rank: {told.plain(text)}", err=True)
     if closed:
         raise typer.Exit(GATE_CLOSED)
 

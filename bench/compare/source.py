@@ -46,6 +46,8 @@ def read(path: Path, code_rev: str | None = None) -> Source:
             raise UsageError(f"{path} holds no finished case yet: bench run continues it")
         return Source(path, rows, revision)
     rows = tidy.load(path)
+    if rows.empty:
+        raise UsageError(f"{path} is empty: it has columns and no record")
     if code_rev is None:
         return Source(path, rows)
     revision = _revision(path, list(rows["code_rev"].dropna().unique()), code_rev)

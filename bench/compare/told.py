@@ -18,8 +18,14 @@ from .rank import Ranking
 from .where import as_text
 
 
+def plain(text: str) -> str:
+    """Text that a file may have given, fit to stand in a line of a terminal."""
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+
+
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines with columns as wide as their widest cell."""
+    rows = [[plain(cell) for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
@@ -36,12 +42,12 @@ def comparison(found: Comparison) -> str:
 
 
 def _caveats(found: Sequence[str]) -> list[str]:
-    return ["\n".join(["What this cannot tell:", *(f"- {text}" for text in found)])] if found else []
+    return ["\n".join(["What this cannot tell:", *(f"- {plain(text)}" for text in found)])] if found else []
 
 
 def _side(side: Side) -> str:
     where = [", ".join(sorted(set(as_text(side.rows[name])) - {""})) for name in ("env_id", "code_rev")]
-    return f"{side} ({where[0]}, code {where[1]})"
+    return plain(f"{side} ({where[0]}, code {where[1]})")
 
 
 def _metric(compared: Compared) -> str:

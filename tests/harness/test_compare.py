@@ -17,6 +17,7 @@ from bench.compare.change import Method
 from bench.compare.comparison import compare, side
 from bench.compare.where import any_of, one_each
 from bench.errors import UsageError
+from bench.report import table
 from bench.stats import Verdict
 from phnn.algebras import algebra
 
@@ -397,6 +398,25 @@ def test_what_a_person_got_wrong_is_one_line(folder, tmp_path, args, words):
     assert isinstance(done.exception, UsageError), done.output
     assert words in str(done.exception)
     assert "\n" not in str(done.exception)
+
+
+def test_a_table_without_a_record_is_one_line(folder, tmp_path):
+    table.write(source.read(folder).rows.iloc[:0], tmp_path)
+    for verb in (["compare", tmp_path, folder], ["rank", tmp_path / "table.csv"]):
+        done = run(*verb)
+        assert isinstance(done.exception, UsageError), done.output
+        assert "is empty" in str(done.exception)
+
+
+def test_where_all_failed_every_pair_has_its_reason_and_there_is_nothing_to_rank(planned, tmp_path):
+    crashed = write_run(tmp_path / "run", planned, failed=lambda case, kind: ("crashed", "it ended | [bold]x\n\x1b"))
+    done = run("compare", crashed, "--a", "algebra=real", "--b", "algebra=ph,n=2", "--fail-on", "maybe-slower:5%")
+    assert done.exit_code == 5, done.output
+    assert "a: crashed (it ended | [bold]x ?)" in done.output
+    assert "pairs have no figure" in done.output
+    done = run("rank", crashed)
+    assert isinstance(done.exception, UsageError)
+    assert "nothing to rank" in str(done.exception)
 
 
 def test_commas_within_an_algebras_name_are_its_own():

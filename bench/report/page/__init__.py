@@ -51,7 +51,7 @@ def html(df: pd.DataFrame, run: Run, most: int = MOST, table: str = "table.csv")
     failed, untold = failures(df, run.logs)
     template = Environment(autoescape=True, loader=FileSystemLoader(_HERE)).get_template("page.html")
     return template.render(
-        title=run.title or run.folder.name,
+        title=run.title or run.folder.resolve().name,
         analysis=_paragraphs(run.analysis),
         table=table,
         run=run,
@@ -86,7 +86,7 @@ def _spec(rows: Rows, run: Run) -> str:
         "columns": [vars(column) for column in rows.columns],
         "panels": _panels([column.name for column in numeric]),
         "averaged": list(rows.averaged),
-        "file": f"{run.folder.name}-shown.csv",
+        "file": f"{run.folder.resolve().name}-shown.csv",
     }
     # the characters that could end the element, or begin another
     return json.dumps(spec).replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

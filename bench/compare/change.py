@@ -82,7 +82,7 @@ def shown(inner: Interval, metric: str) -> Interval:
 # --------------------------------------------------------------------------------- measured and counted figures
 
 
-Key = tuple[str, str, str]  # case, machine and code: one measurement
+Key = tuple[str, str, str, str]  # case, machine, code and run: one measurement
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def _beside(findings: Findings, case: Key, other: Key) -> list[tuple[Finding, Fi
 
 
 def _key(row: Row) -> Key:
-    return str(row["case_id"]), str(row["env_id"]), str(row["code_rev"])
+    return str(row["case_id"]), str(row["env_id"]), str(row["code_rev"]), str(row.get("run", ""))
 
 
 def _estimate(row: Row) -> Estimate:

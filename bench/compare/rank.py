@@ -64,8 +64,9 @@ def rank(
     rows: pd.DataFrame, metric: str = "latency", by: Sequence[str] = (), findings: Findings | None = None,
     margin: float = MARGIN,
 ) -> list[Ranking]:  # fmt: skip
-    """A ranking for each value of ``by``, and for each machine. findings: those behind them, for closer comparisons.
+    """A ranking for each value of ``by``, and for each machine and run.
 
+    findings: those behind the rows, for closer comparisons of two variants.
     Raises UsageError for a metric that is no cost of a call, and where nothing has a real layer beside it.
     """
     if metric not in METRICS or METRICS[metric].task == "training" or metric == "latency_ratio":
@@ -77,7 +78,8 @@ def rank(
     if own.empty:
         raise UsageError(f"--metric {metric}: the table has {', '.join(rows['metric'].unique())}")
     own = own.assign(called=_called(own))
-    outer = ["env_id", *by] if as_text(own["env_id"]).nunique() > 1 else list(by)
+    places = [name for name in ("run", "env_id") if name in own and as_text(own[name]).nunique() > 1]
+    outer = list(dict.fromkeys([*places, *by]))
     parts = own.groupby(outer, sort=False, dropna=False) if outer else [((), own)]
     found = []
     for values, part in parts:

@@ -343,6 +343,9 @@ def test_runs_below_one_folder_are_sides_by_their_name(planned, tmp_path):
     assert len(found.changes) == 14
     slower = {change.names[0] for change in found.changes if found.verdict(change) is Verdict.SLOWER}
     assert slower == {"ph n=2", "ph n=4"}
+    done = run("rank", tmp_path)
+    assert done.exit_code == 0, done.output
+    assert done.output.count("over the real one's, run ") == 2
 
 
 def test_one_process_gives_no_verdict(planned, tmp_path):

@@ -33,7 +33,7 @@ def failures(df: pd.DataFrame, logs: Logs, most: int = _MOST) -> tuple[list[Fail
     """The failures, those of one status and reason together, skipped cases last; how many are left out of them."""
     bad = df[df["status"] != "ok"]
     skipped = (bad["status"] == "skipped").to_numpy()
-    bad = pd.concat([bad[~skipped], bad[skipped]])
+    bad = pd.concat([bad[~skipped], bad[skipped]], ignore_index=True)
     kind = bad.groupby(["status", "reason"], sort=False, dropna=False).ngroup()
     found, left = [], _ALL
     for _, own in bad[kind < most].groupby(kind, sort=False):

@@ -59,10 +59,7 @@ def run_with_log(folder):
     log = folder / "logs" / "task.log"
     log.write_text("line\n" * 2000 + f"the last words {HOSTILE}\n")
     return Run(
-        folder,
-        HOSTILE,
-        HOSTILE,
-        f'title = "{HOSTILE}"',
-        {"cpu-test": {"cpu": HOSTILE}},
-        {("12128", "cpu-test"): Log("logs/task.log", log)},
-    )
+        folder, title=HOSTILE, analysis=HOSTILE, sweep=f'title = "{HOSTILE}"', protocol=HOSTILE,
+        environments={"cpu-test": {"cpu": HOSTILE, "identity": {"cpu_model": HOSTILE}}},
+        logs={("12128", "cpu-test"): Log("logs/task.log", log)},
+    )  # fmt: skip

@@ -122,7 +122,7 @@ def test_hovering_tells_the_row_as_text(opened):
     tab.mouse.move(*point(tab, "left", at))
     tip = tab.get_by_text("latency ratio: 1.30 ± 0.10", exact=True)
     tip.first.wait_for(timeout=10_000)
-    assert tab.get_by_text(f"conv2d, {HOSTILE}", exact=False).first.is_visible()
+    assert tab.get_by_text(f"conv2d, {HOSTILE}", exact=True).first.is_visible()
     assert tab.evaluate("window.hit") is None
 
 
@@ -198,4 +198,9 @@ def test_odd_tables_open_without_complaint(opened, kind):
     df = {"empty": records().iloc[:0], "one point": records().iloc[:1],
           "failures only": records()[lambda df: df["status"] != "ok"]}[kind]  # fmt: skip
     tab = opened(df)
-    assert tab.locator("#count").inner_text() == f"{df['case_id'].nunique()} rows"
+    assert (
+        tab.locator("#count").text_content()
+        == {"empty": "0 rows", "one point": "1 row", "failures only": "1 row"}[kind]
+    )
+    assert tab.locator(".panel").first.is_visible() == (kind == "one point")
+    assert tab.locator("#explore").is_visible() == (kind != "empty")

@@ -104,7 +104,7 @@ window.bench_page = (() => {
       for (const level of inOrder([...levels.keys()], column.kind === "number")) {
         const chip = document.createElement("label"), box = document.createElement("input");
         chip.className = "chip";
-        chip.title = `${levels.get(level)} rows`;
+        chip.title = `${level || "without"}: ${levels.get(level)} rows`;
         box.type = "checkbox";
         box.value = level;
         box.addEventListener("change", () => {
@@ -130,13 +130,14 @@ window.bench_page = (() => {
     function filter() {
       shown.booleans = Array.from({ length: count }, (_, i) => passes(i));
       const left = shown.booleans.filter(Boolean).length;
-      told.textContent = left === count ? `${count} rows` : `${left} of ${count} rows`;
+      told.textContent = (left === count ? "" : `${left} of `) + (count === 1 ? "1 row" : `${count} rows`);
       for (const panel of panels) panel.frame();
     }
 
     // plots: any two columns of numbers
     const looks = [...new Set(source.data.look)].sort();
-    const numbers = spec.columns.filter((column) => column.kind !== "text");
+    const numbers = spec.columns.filter((column) =>
+      column.kind !== "text" && Array.from(source.data[column.field]).some(Number.isFinite));
     const panels = [...document.querySelectorAll(".panel")].map((element) => panelOf(element));
 
     function panelOf(element) {
@@ -150,7 +151,8 @@ window.bench_page = (() => {
       const log = { x: element.querySelector(".xlog"), y: element.querySelector(".ylog") };
       for (const which of ["x", "y"]) {
         for (const column of numbers) select[which].append(new Option(column.name.replaceAll("_", " "), column.name));
-        select[which].value = spec.panels[name][which];
+        const wanted = spec.panels[name][which];
+        select[which].value = numbers.includes(byName[wanted]) ? wanted : numbers[0].name;
         select[which].addEventListener("change", () => { suggest(which); draw(); });
         log[which].addEventListener("change", draw);
       }

@@ -6,6 +6,7 @@ plotted; ticks and their labels are computed with them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -46,36 +47,38 @@ def source_of(rows: Rows) -> ColumnDataSource:
     data = dict(rows.data)
     data["colour"] = [colours[look] for look in data["look"]]
     data["marker"] = [_MARKERS[markers[look]] for look in data["look"]]
-    data["label"] = _labels(rows)
+    data["words"], data["numbers"] = _labels(rows)
     for panel in PANELS:
         data |= {f"{panel}_{end}": np.full(rows.count, np.nan) for end in ("x", "y", "lo", "hi")}
         data |= {f"{panel}_{end}": [""] * rows.count for end in ("xt", "yt")}
     return ColumnDataSource(data, name="rows")
 
 
-def _labels(rows: Rows) -> list[str]:
-    """What tells a row from the others, in one line."""
-    factors = [column for column in rows.columns if column.kind != "metric"]
-    own = [column for column in factors if column.name not in ("algebra", "verdict", "marks", "failed", "failures")]
-    labels = []
-    for i in range(rows.count):
-        told = []
-        for column in own:
-            value = rows.data[column.field][i]
-            if column.kind == "number":
-                told += [] if value != value else [f"{column.name} {value:g}"]
-            elif value not in ("", "none"):
-                told.append(str(value))
-        labels.append(", ".join(told))
-    return labels
+def _labels(rows: Rows) -> tuple[list[str], list[str]]:
+    """What tells each row from the others, each in a line: the words, the numbers."""
+    own = [c for c in rows.columns if c.kind != "metric" and c.name not in _NOT_TOLD]
+    words = [_joined([rows.data[c.field][i] for c in own if c.kind == "text"]) for i in range(rows.count)]
+    numbers = [
+        _joined([f"{c.name.replace('_', ' ')} {rows.data[c.field][i]:g}" for c in own if c.kind == "number"])
+        for i in range(rows.count)
+    ]
+    return words, numbers
+
+
+_NOT_TOLD = ("algebra", "verdict", "marks", "failed", "failures")
+
+
+def _joined(parts: Sequence[str]) -> str:
+    return ", ".join(part for part in parts if part not in ("", "none") and not part.endswith(" nan"))
 
 
 def table_of(rows: Rows, source: ColumnDataSource, view: CDSView) -> DataTable:
     """The table: a click on a title sorts by it, numbers by their value."""
     return DataTable(
         source=source, view=view, columns=[_table_column(column, rows) for column in rows.columns], name="table",
-        height=430, sizing_mode="stretch_width", index_position=None, autosize_mode="none", row_height=24,
-        selectable=True, reorderable=False, stylesheets=[InlineStyleSheet(css=_TABLE)],
+        height=min(430, 56 + 24 * max(rows.count, 1)), row_height=24, sizing_mode="stretch_width",
+        index_position=None, autosize_mode="none", selectable=True, reorderable=False,
+        stylesheets=[InlineStyleSheet(css=_TABLE)],
     )  # fmt: skip
 
 
@@ -126,9 +129,9 @@ def panel_of(panel: str, source: ColumnDataSource, view: CDSView) -> Any:
     plot.add_layout(
         Span(name=f"{panel}_one", location=1, dimension="width", line_dash="dashed", line_color="#8a8a84")
     )
-    tips = [("", "@label"), ("", f"@{panel}_yt"), ("", f"@{panel}_xt"), ("", "@verdict"), ("", "@marks")]
-    known = [(title, field) for title, field in tips if field.removeprefix("@") in source.data]
-    plot.add_tools(HoverTool(renderers=[points], tooltips=known, mode="mouse", point_policy="snap_to_data"))
+    told = ("words", "numbers", f"{panel}_yt", f"{panel}_xt", "verdict", "marks")
+    tips = [("", f"@{field}") for field in told if field in source.data]
+    plot.add_tools(HoverTool(renderers=[points], tooltips=tips, mode="mouse", point_policy="snap_to_data"))
     for which, axis in (("x", plot.xaxis[0]), ("y", plot.yaxis[0])):
         state = ColumnDataSource({"log": [0], "unit": [""], "values": [[]]}, name=f"{panel}_{which}_axis")
         axis.ticker = CustomJSTicker(args={"state": state}, major_code=_MAJOR, minor_code=_MINOR)
@@ -156,8 +159,8 @@ def models(rows: Rows) -> Mapping[str, Any]:
 
 
 def legend(rows: Rows) -> Sequence[tuple[str, str, str]]:
-    """(name, colour, sign) of each look among the rows."""
-    names = sorted(set(rows.data["look"]))
+    """(name, colour, sign) of each look among the rows; a2 comes before a10."""
+    names = sorted(set(rows.data["look"]), key=lambda name: re.sub(r"\d+", lambda digits: digits[0].zfill(9), name))
     colours, markers = style.looks(names)
     return [(name, colours[name], _SIGNS[markers[name]]) for name in names]
 

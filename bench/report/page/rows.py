@@ -99,10 +99,11 @@ def _metrics(df: pd.DataFrame) -> list[str]:
 
 
 def _telling(first: pd.DataFrame, factors: Sequence[str]) -> list[str]:
-    """The factors that tell cases apart, without those that follow from the ones before them."""
+    """What a case is called, and the factors that tell it apart without those that follow from the ones before."""
     told: list[str] = []
     for name in factors:
-        if len(first.drop_duplicates([*told, name])) > (len(first.drop_duplicates(told)) if told else 1):
+        before = len(first.drop_duplicates(told)) if told else 1
+        if name in ("subject", "variant") or len(first.drop_duplicates([*told, name])) > before:
             told.append(name)
     return told
 

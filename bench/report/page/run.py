@@ -104,10 +104,10 @@ def _text(path: Path) -> str:
 
 def provenance(df: pd.DataFrame, run: Run) -> dict[str, str]:
     """Where the rows come from: how many of each status, machines, protocol, code revisions, and when."""
-    counts = df["status"].value_counts()
+    counts = [f"{count:,} {status}" for status, count in df["status"].value_counts().items()]
     started = _each(df["started"])
     return {
-        "records": f"{len(df):,}: " + ", ".join(f"{count:,} {status}" for status, count in counts.items()),
+        "records": f"{len(df):,}: {', '.join(counts)}" if len(counts) > 1 else "".join(counts),
         "machine": "; ".join(_machine(env_id, run.environments.get(env_id)) for env_id in _each(df["env_id"])),
         "protocol": run.protocol,
         "code": ", ".join(_each(df["code_rev"])),

@@ -7,7 +7,7 @@ plotted; ticks and their labels are computed with them.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,13 +17,16 @@ from bokeh.models import (
     ColumnDataSource,
     CustomJSTicker,
     CustomJSTickFormatter,
-    DataTable,
     HoverTool,
-    HTMLTemplateFormatter,
     InlineStyleSheet,
-    NumberFormatter,
+    Model,
     Range1d,
-    Span,
+)
+from bokeh.models.annotations.geometry import Span
+from bokeh.models.widgets.tables import (
+    DataTable,
+    HTMLTemplateFormatter,
+    NumberFormatter,
     StringFormatter,
     TableColumn,
 )
@@ -111,7 +114,8 @@ def _width(title: str, longest: int) -> int:
 def panel_of(panel: str, source: ColumnDataSource, view: CDSView) -> Any:
     """One plot: a point for each row, its interval a bar; hovering tells the row, selecting marks it everywhere."""
     plot = figure(
-        name=panel, height=340, sizing_mode="stretch_width", x_range=Range1d(0, 1), y_range=Range1d(0, 1),
+        name=panel, height=340, sizing_mode="stretch_width",
+        x_range=Range1d(start=0, end=1), y_range=Range1d(start=0, end=1),
         tools="pan,wheel_zoom,box_zoom,box_select,tap,reset", active_drag="box_select", toolbar_location="above",
         background_fill_color="#ffffff", border_fill_color="#ffffff", output_backend="canvas",
     )  # fmt: skip
@@ -148,12 +152,12 @@ _MAJOR = "return bench_page.ticks(cb_data.range.start, cb_data.range.end, state)
 _MINOR = "return bench_page.ticks(cb_data.range.start, cb_data.range.end, state).minor"
 
 
-def models(rows: Rows) -> Mapping[str, Any]:
+def models(rows: Rows) -> dict[str, Model]:
     """What the page embeds, by name."""
     source = source_of(rows)
     shown = BooleanFilter(booleans=[True] * rows.count, name="shown")
     view = CDSView(filter=shown)
-    made: dict[str, Any] = {panel: panel_of(panel, source, view) for panel in PANELS}
+    made: dict[str, Model] = {panel: panel_of(panel, source, view) for panel in PANELS}
     made["table"] = table_of(rows, source, view)
     return made
 

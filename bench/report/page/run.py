@@ -88,9 +88,9 @@ def _logs(folder: Path) -> dict[tuple[str, str], Log]:
     for line in each(folder, "tasks.jsonl"):
         for result in line["results"]:
             if result["status"] not in _TOLD:
-                path = files.get(line["task_id"])
-                name = path.relative_to(folder).as_posix() if path else ""
-                found[result["case_id"], line["env_id"]] = Log(name, path, "\n".join(line.get("said", ())))
+                log = files.get(line["task_id"])
+                name = log.relative_to(folder).as_posix() if log else ""
+                found[result["case_id"], line["env_id"]] = Log(name, log, "\n".join(line.get("said", ())))
     return found
 
 

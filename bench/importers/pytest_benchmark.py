@@ -34,25 +34,25 @@ class _Benchmark(BaseModel):
     stats: _Stats
 
 
-class _Bench(BaseModel):
-    """What our own benchmarks say of the machine: what env.json says of one."""
+class _Environment(BaseModel):
+    """What env.json says of a machine."""
 
     env_id: Name
-    code_rev: Name
     identity: dict[str, Any]
 
 
 class _Machine(BaseModel, extra="allow"):
-    bench: _Bench | None = None
+    bench: _Environment | None = None
 
 
 class _Commit(BaseModel):
     id: Name = "unknown"
     dirty: bool = False
+    code_rev: Name | None = None
 
 
 class _Session(BaseModel):
-    """What is read of a file; ``bench`` in machine_info and ``case`` in extra_info are ours (tests/perf)."""
+    """What is read of a file; ``bench`` of a machine, ``code_rev`` and ``case`` are ours (tests/perf)."""
 
     datetime: datetime
     machine_info: _Machine
@@ -60,14 +60,19 @@ class _Session(BaseModel):
     benchmarks: list[_Benchmark]
 
     @property
-    def machine(self) -> _Bench:
-        """Where it ran and by which code; the commit stands for code that we cannot hash."""
+    def machine(self) -> _Environment:
+        """Where it ran."""
         if self.machine_info.bench:
             return self.machine_info.bench
         told = self.machine_info.model_extra or {}
         identity = {key: told.get(key) for key in ("machine", "cpu", "system", "python_version")}
-        revision = self.commit_info.id[:12] + "+" * self.commit_info.dirty
-        return _Bench(env_id=f"pytest-benchmark-{digest(identity)}", code_rev=revision, identity=identity)
+        return _Environment(env_id=f"pytest-benchmark-{digest(identity)}", identity=identity)
+
+    @property
+    def code_rev(self) -> str:
+        """By which code; the commit stands for code that we cannot hash."""
+        commit = self.commit_info
+        return commit.code_rev or commit.id[:12] + "+" * commit.dirty
 
 
 def reads(path: Path) -> bool:
@@ -99,11 +104,10 @@ def _put(path: Path, text: bytes) -> None:
 def _lines(session: _Session, path: Path) -> tuple[list[Line], list[Line]]:
     """(plan, tasks) of a session, as a store holds them."""
     started = session.datetime if session.datetime.tzinfo else session.datetime.replace(tzinfo=UTC)
-    machine = session.machine
     common = {
         "schema": SCHEMA,
-        "env_id": machine.env_id,
-        "code_rev": machine.code_rev,
+        "env_id": session.machine.env_id,
+        "code_rev": session.code_rev,
         "protocol_version": 0,
         "kind": "timing",
         "repetition": int(started.timestamp() * 1e6),  # what tells sessions apart

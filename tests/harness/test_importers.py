@@ -20,7 +20,7 @@ from bench.merge import merge
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def session(path, medians, when="2026-01-02T03:04:05+00:00", bench=None, data=True, commit="0123456789abcdef"):
+def session(path, medians, when="2026-01-02T03:04:05+00:00", bench=None, data=True, **commit):
     """A file as pytest-benchmark 5 writes it, as far as it is read."""
     benchmarks = [
         {
@@ -32,7 +32,7 @@ def session(path, medians, when="2026-01-02T03:04:05+00:00", bench=None, data=Tr
         for name, (median, extra) in medians.items()
     ]  # fmt: skip
     info = {"machine": "x86_64", "cpu": {"brand_raw": "a CPU"}, "system": "Linux", "python_version": "3.11.7"}
-    found = {"machine_info": info | ({"bench": bench} if bench else {}), "commit_info": {"id": commit},
+    found = {"machine_info": info | ({"bench": bench} if bench else {}), "commit_info": {"id": "0123456789abcdef", **commit},
              "benchmarks": benchmarks, "datetime": when, "version": "5.3.1"}  # fmt: skip
     path.write_text(json.dumps(found))
     return path
@@ -56,8 +56,9 @@ def test_a_benchmark_of_others_is_a_subject_by_its_name(tmp_path):
 
 def test_a_benchmark_of_ours_is_the_case_that_it_names(tmp_path):
     case = Case("linear", "layer", "ph", 4, (("batch", 2), ("channels", 8)), timer="host_warm")
-    bench = {"env_id": "cpu-test", "code_rev": "c0de", "identity": {"device": "cpu"}}
-    importer.write(session(tmp_path / "a.json", {"t": (1e-3, {"case": case.factors})}, bench=bench), tmp_path / "run")
+    bench = {"env_id": "cpu-test", "identity": {"device": "cpu"}}
+    path = session(tmp_path / "a.json", {"t": (1e-3, {"case": case.factors})}, bench=bench, code_rev="c0de")
+    importer.write(path, tmp_path / "run")
     (row,) = rows(tmp_path / "run").to_dict("records")
     assert (row["subject"], row["variant"], row["env_id"], row["code_rev"]) == (
         "linear",
@@ -91,10 +92,7 @@ def test_a_session_that_was_merged_before_is_kept_once(tmp_path):
 
 
 def test_code_that_differs_from_its_commit_says_so(tmp_path):
-    path = session(tmp_path / "a.json", {"t": (1e-3, {})})
-    found = json.loads(path.read_text())
-    path.write_text(json.dumps(found | {"commit_info": {"id": "0123456789abcdef", "dirty": True}}))
-    importer.write(path, tmp_path / "run")
+    importer.write(session(tmp_path / "a.json", {"t": (1e-3, {})}, dirty=True), tmp_path / "run")
     assert rows(tmp_path / "run")["code_rev"].tolist() == ["0123456789ab+"]
 
 

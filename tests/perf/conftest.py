@@ -11,7 +11,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_machine_info(config, machine_info):
-    """The identity that every record of the harness has: what env.json says of a run."""
+    """The identity that every record of the harness has; sessions that differ in it are compared with a warning."""
     from bench import env
 
-    machine_info["bench"] = env.describe(config.getoption("--device", "cpu"))
+    device = config.getoption("--device", "cpu")
+    machine_info["bench"] = {"env_id": env.env_id(device), "identity": env.identity(device)}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_benchmark_update_commit_info(config, commit_info):
+    from bench import env
+
+    commit_info["code_rev"] = env.code_rev()

@@ -25,7 +25,9 @@ def compare(
     of_a: Annotated[str, typer.Option("--a", help="what of it is side a: algebra=real")] = "",
     of_b: Annotated[str, typer.Option("--b", help="what is side b: algebra=ph,n=4; paired over all else")] = "",
     filters: Filters = None,
-    metrics: Annotated[list[str] | None, typer.Option("--metric", help="default: latency and accuracy")] = None,
+    metrics: Annotated[
+        list[str] | None, typer.Option("--metric", help="default: latency, and the score of a task")
+    ] = None,
     margin: Margin = "1%",
     fail_on: FailOn = None,
     out: Annotated[Path | None, typer.Option(help="a .csv file for all pairs")] = None,

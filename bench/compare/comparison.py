@@ -104,11 +104,11 @@ def side(source: Source, named: Conditions, flag: str, kept: Conditions | None =
     return Side(source, rows, told, frozenset(named))
 
 
-DEFAULT_METRICS = ("latency", "accuracy")
+DEFAULT_METRICS = ("latency", "accuracy", "sed_score", "mse")
 
 
 def compare(a: Side, b: Side, metrics: Sequence[str] = (), margin: float = MARGIN) -> Comparison:
-    """Compare two sides in ``metrics`` (by default latency and accuracy, as far as both have them).
+    """Compare two sides in ``metrics`` (by default the latency and the score of each task, as far as both have them).
 
     Raises UsageError for a metric that one side lacks, for sides that share no case, and for sides in which several
     cases could be paired with several.

@@ -32,6 +32,23 @@ def test_what_follows_from_other_factors_comes_last_and_is_no_filter():
     assert names["channels"][1].chosen
 
 
+def test_a_metric_that_is_called_like_a_factor_has_a_column_of_its_own(tmp_path):
+    df = records()
+    df.loc[df["metric"] == "params", "metric"] = "precision"
+    df.loc[df["variant"] == "real", "precision"] = "tf32"
+    rows = page_rows(df)
+    assert set(rows.data["precision"]) == {"none", "tf32"}
+    assert rows.data["precision_metric"][0] == pytest.approx(32e3)
+    assert "<td>precision</td>" in page.html(df, Run(tmp_path))
+    assert page_rows(df, most=9).data["precision_metric"][0] > 0
+
+
+def test_an_answer_that_was_no_number_has_an_infinite_error():
+    df = records()
+    df.loc[df["metric"] == "latency", "value"] = float("inf")
+    assert page_rows(df).data["latency_t"][0] == "infinite"
+
+
 def test_more_cases_than_a_browser_holds_are_averaged_and_the_table_is_named(tmp_path):
     seeds = [records().assign(seed=seed, case_id=lambda df, s=seed: df["case_id"] + f"-{s}") for seed in range(20)]
     df = pd.concat(seeds).astype({"seed": "Int64"})

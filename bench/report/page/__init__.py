@@ -17,7 +17,7 @@ import pandas as pd
 from ...metrics import METRICS
 from ...store import write_whole
 from .failures import failures
-from .rows import MOST, Rows, page_rows
+from .rows import MOST, Rows, metrics_of, page_rows
 from .run import Run, provenance, run_of
 
 __all__ = ["NAME", "Run", "html", "run_of", "write"]
@@ -61,7 +61,7 @@ def html(df: pd.DataFrame, run: Run, most: int = MOST, table: str = "table.csv")
         spec=Markup(_spec(rows, run)),
         failures=failed,
         untold=untold,
-        metrics=[METRICS[column.name] for column in rows.columns if column.kind == "metric"],
+        metrics=[METRICS[name] for name in metrics_of(df)],
         environments={name: json.dumps(own, indent=2) for name, own in run.environments.items()},
         style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
         code=Markup((_HERE / "page.js").read_text(encoding="utf-8")),
@@ -100,5 +100,8 @@ def _panels(names: Sequence[str]) -> dict[str, Any]:
 
     return {
         "left": {"x": first("n", "channels", "batch"), "y": first("latency_ratio", "latency", "macs", "params")},
-        "right": {"x": first("params", "macs"), "y": first("accuracy", "latency", "peak_bytes", "numeric_error")},
+        "right": {
+            "x": first("params", "macs"),
+            "y": first("accuracy", "sed_score", "mse", "latency", "peak_bytes", "numeric_error"),
+        },
     }

@@ -4,6 +4,7 @@ more cases than a browser holds."""
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,7 @@ import pandas as pd
 
 from ...compare.where import as_text
 from ...metrics import METRICS
+from ...records import COLUMNS
 from ..summary import plus_minus, readable
 
 MOST = 10_000  # rows; more of them are averaged
@@ -22,7 +24,7 @@ _FACTORS = ("subject", "phase", "data", "variant", "path", "env_id", "channels",
             "compile", "threads", "timer", "memory_format", "algebra", "n", "size", "out_channels", "kernel_size",
             "width_scale", "rank", "seed", "recipe", "code_rev", "place")  # fmt: skip
 _NUMBERS = ("n", "channels", "batch", "threads", "size", "out_channels", "kernel_size", "width_scale", "rank", "seed")
-_FIRST = ("latency_ratio", "latency", "accuracy", "params", "peak_bytes", "numeric_error")
+_FIRST = ("latency_ratio", "latency", "accuracy", "sed_score", "mse", "params", "peak_bytes", "numeric_error")
 _ALWAYS = ("subject", "variant", "algebra")
 
 
@@ -92,7 +94,16 @@ def _shape(df: pd.DataFrame) -> pd.Series[str]:
     return df["shape"].map(told)
 
 
-def _metrics(df: pd.DataFrame) -> list[str]:
+def field_of(metric: str) -> str:
+    """A metric's field, which is also its name for people: some metrics are called like a factor."""
+    return f"{metric}_metric" if metric in COLUMNS else metric
+
+
+def _metric_column(metric: str) -> Column:
+    return Column(field_of(metric), field_of(metric), "metric", METRICS[metric].unit)
+
+
+def metrics_of(df: pd.DataFrame) -> list[str]:
     """The metrics of a table, those that people look for first."""
     there = set(df["metric"].unique())
     return [name for name in dict.fromkeys((*_FIRST, *METRICS)) if name in there]
@@ -119,9 +130,9 @@ def _whole(
     chosen = {*telling, "algebra", "n"}
     columns, data = _factor_columns(first, telling, chosen)
     rows = df.assign(key=key)
-    for metric in _metrics(df):
+    for metric in metrics_of(df):
         own = rows[rows["metric"] == metric].drop_duplicates("key", keep="last")
-        columns.append(Column(metric, metric, "metric", METRICS[metric].unit))
+        columns.append(_metric_column(metric))
         data |= _spread(metric, own, cases)
     data["verdict"] = _verdicts(rows, cases)
     data["marks"] = _joined(rows, "marks", cases)
@@ -152,21 +163,21 @@ def _factor_columns(
 
 def _spread(metric: str, own: pd.DataFrame, count: int) -> dict[str, Any]:
     """A metric's values, ends and texts by row; NaN, and the status as text, where there is no figure."""
-    at = own["key"].to_numpy()
+    name, at = field_of(metric), own["key"].to_numpy()
     found: dict[str, Any] = {}
     for end, column in (("", "value"), ("_lo", "lo"), ("_hi", "hi")):
         values = np.full(count, np.nan)
         values[at] = own[column].to_numpy(dtype=float, na_value=np.nan)
-        found[metric + end] = values
-    values, status = found[metric], np.full(count, "", dtype=object)
+        found[name + end] = values
+    values, status = found[name], np.full(count, "", dtype=object)
     status[at] = own["status"].to_numpy()
     ok = status == "ok"
     for end in ("", "_lo", "_hi"):
-        found[metric + end] = np.where(ok, found[metric + end], np.nan)
-    found[f"{metric}_t"] = [
+        found[name + end] = np.where(ok, found[name + end], np.nan)
+    found[f"{name}_t"] = [
         _text(metric, value, lo, hi) if good else str(why)
         for value, lo, hi, good, why in zip(
-            values.tolist(), found[f"{metric}_lo"].tolist(), found[f"{metric}_hi"].tolist(), ok, status, strict=True
+            values.tolist(), found[f"{name}_lo"].tolist(), found[f"{name}_hi"].tolist(), ok, status, strict=True
         )
     ]
     return found
@@ -176,6 +187,8 @@ def _text(metric: str, value: float, lo: float, hi: float) -> str:
     """A figure as the other tables have it."""
     if value != value:  # ok, and without a figure: NaN was measured
         return "nan"
+    if math.isinf(value):  # of a relative error: the answer was no number
+        return "infinite"
     if METRICS[metric].unit == "1" and hi > lo:
         return plus_minus(value, (hi - lo) / 2)
     return readable(value, METRICS[metric].unit)
@@ -231,9 +244,9 @@ def _means(df: pd.DataFrame, first: pd.DataFrame, kept: Sequence[str], averaged:
     ok = (df["status"] == "ok").to_numpy()
     values = df["value"].to_numpy(dtype=float, na_value=np.nan)
     metrics = df["metric"].to_numpy()
-    for metric in _metrics(df):
+    for metric in metrics_of(df):
         mine = ok & (metrics == metric) & ~np.isnan(values)
-        columns.append(Column(metric, metric, "metric", METRICS[metric].unit))
+        columns.append(_metric_column(metric))
         data |= _mean(metric, key[mine], values[mine], count)
     bad = ~ok & (df["status"] != "skipped").to_numpy()
     of_case = key[df.index.get_indexer(first.index)]
@@ -260,4 +273,5 @@ def _mean(metric: str, key: np.ndarray, values: np.ndarray, count: int) -> dict[
         return f"{readable(own, unit)}{span}" if rows else ""
 
     texts = list(map(text, many.tolist(), mean.tolist(), lo.tolist(), hi.tolist()))
-    return {metric: mean, f"{metric}_lo": lo, f"{metric}_hi": hi, f"{metric}_t": texts}
+    name = field_of(metric)
+    return {name: mean, f"{name}_lo": lo, f"{name}_hi": hi, f"{name}_t": texts}

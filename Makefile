@@ -15,7 +15,8 @@ READY := $(VENV)/.installed
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bench bench-gpu bench-gpu-full wheels accuracy test test-full test-faults lint targets figures docs docs-figures clean
+.PHONY: help setup bench bench-gpu bench-gpu-full bench-micro wheels accuracy test test-full test-faults lint targets \
+  figures docs docs-figures clean
 
 help: ## list the goals
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +67,11 @@ docs: $(READY) ## build the site into site/, tutorials executed (3 minutes)
 
 docs-figures: $(READY) ## put the reference results' numbers and figures into README and docs
 	$(PY) docs/fill.py
+
+bench-micro: $(READY) ## time every layer with pytest-benchmark; ARGS="--benchmark-compare" holds it to the last
+	$(PY) -m pytest tests/perf/test_layers_benchmark.py --benchmark-enable --benchmark-only --benchmark-autosave \
+	  --benchmark-save-data --benchmark-timer=torch.utils.benchmark.utils.timer.timer \
+	  --benchmark-group-by=group --benchmark-columns=median,iqr,rounds $(ARGS)
 
 targets: $(READY) ## run the timing targets and print each with its interval
 	$(PY) tests/perf/run_targets.py $(ARGS)

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import json
 import mmap
+import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from typing_extensions import TypedDict
 from . import roofs
 from .case import Case, digest
 from .errors import UsageError
+from .importers import pytest_benchmark
 from .lines import Growing, Line, Name, each, parse, text_of
 from .store import Store, inside, runs_below, write_whole
 
@@ -49,10 +51,24 @@ class Merged:
 
 
 def merge(folders: Sequence[Path], out: Path, filters: Sequence[str] = ()) -> Merged:
-    """Join the runs of ``folders`` (run folders, or folders of such) in ``out``, which is new or one of them.
+    """Join the runs of ``folders`` in ``out``, which is new or one of them.
 
-    filters: of a new one, the cases that are kept, with baselines and slim controls, and what was measured with them.
+    folders: run folders, folders of such, or sessions of pytest-benchmark as JSON. filters: of a new one, the cases
+    that are kept, with baselines and slim controls, and what was measured with them.
     """
+    with tempfile.TemporaryDirectory() as scratch:
+        return _merge([_imported(path, Path(scratch) / str(i)) for i, path in enumerate(folders)], out, filters)
+
+
+def _imported(path: Path, scratch: Path) -> Path:
+    """A folder as it is; a session of pytest-benchmark as the run folder that it becomes, which has its name."""
+    if not pytest_benchmark.reads(path):
+        return path
+    pytest_benchmark.write(path, scratch / path.name)
+    return scratch / path.name
+
+
+def _merge(folders: Sequence[Path], out: Path, filters: Sequence[str]) -> Merged:
     sources = list(dict.fromkeys(run for folder in folders for run in _runs(folder)))
     found = Merged(folders=len(sources))
     if (out / _PLAN).exists() and out.resolve() not in [source.resolve() for source in sources]:

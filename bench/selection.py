@@ -19,7 +19,7 @@ def select(planned: Sequence[Planned], filters: Sequence[str]) -> list[Planned]:
 
     A key is a factor or a shape axis. Raises UsageError for a key that no case has and for an empty selection.
     """
-    wanted = [_parse_filter(text) for text in filters]
+    wanted = [parse_filter(text) for text in filters]
     for key, values in wanted:
         if not any(_has(p.case, key) for p in planned):
             keys = sorted({k for p in planned for k in (*FACTORS, *p.case.axes)})
@@ -43,21 +43,25 @@ def select(planned: Sequence[Planned], filters: Sequence[str]) -> list[Planned]:
     return [p for p in planned if belongs(p)]
 
 
-def _parse_filter(text: str) -> tuple[str, list[str]]:
+COMMA = re.compile(r",(?![^(]*\))")  # commas inside parentheses belong to an algebra's name
+
+
+def parse_filter(text: str) -> tuple[str, list[str]]:
+    """``key=value,value`` as its key and the values, any of which is meant."""
     key, sign, values = text.partition("=")
     if not sign or not key or not values:
         raise UsageError(f"--filter {text!r} is not of the form key=value, for example algebra=quaternion")
-    parts = re.split(r",(?![^(]*\))", values)  # commas inside parentheses belong to an algebra's name
-    return key, [_canonical(part) for part in parts] if key == "algebra" else parts
+    return key, [canonical(key, value, "--filter") for value in COMMA.split(values)]
 
 
-def _canonical(name: str) -> str:
-    if name in ("ph", "none"):
-        return name
+def canonical(key: str, value: str, flag: str) -> str:
+    """A value as records have it: an algebra by the name that it has there, whichever alias was typed."""
+    if key != "algebra" or value in ("ph", "none"):
+        return value
     try:
-        return find_algebra(name).name
+        return find_algebra(value).name
     except ValueError as error:
-        raise UsageError(f"--filter algebra={name}: {error}") from None
+        raise UsageError(f"{flag} algebra={value}: {error}") from None
 
 
 def _has(case: Case, key: str) -> bool:

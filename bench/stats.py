@@ -295,3 +295,67 @@ def geometric_means(ratios: Mapping[V, Mapping[C, float]]) -> Overall[V, C]:
     common = tuple(case for case in every if case not in left_out)
     means = {v: float(stats.gmean([own[case] for case in common])) for v, own in ratios.items() if common}
     return Overall(means, common, left_out)
+
+
+# ------------------------------------------------------------------------------- means that were measured apart
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with the variance *of that mean* and its degrees of freedom; an exact figure has none and infinite ones.
+
+    Of ratios it is the mean of the logarithm. Without a second observation the variance is NaN.
+    """
+
+    mean: float
+    variance: float = 0.0
+    df: float = math.inf
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """Mean of ``values``, each an observation of its own."""
+    data = np.asarray(values, dtype=float)
+    if len(data) < 2:
+        return Estimate(float(data.mean()), math.nan, math.nan)
+    return Estimate(float(data.mean()), float(data.var(ddof=1)) / len(data), len(data) - 1)
+
+
+def log_estimate(found: Interval, observations: int, level: float = LEVEL) -> Estimate:
+    """The estimate behind an interval of Student's t on the logarithms; one whose ends are equal is exact."""
+    mean = math.log(found.value)
+    if found.lo == found.hi:
+        return Estimate(mean)
+    if observations < 2 or math.isnan(found.lo):
+        return Estimate(mean, math.nan, math.nan)
+    reach = (math.log(found.hi) - math.log(found.lo)) / 2
+    critical = float(stats.t.ppf((1 + level) / 2, observations - 1))
+    return Estimate(mean, (reach / critical) ** 2, observations - 1)
+
+
+def combination(weights: Sequence[float], estimates: Sequence[Estimate]) -> Estimate:
+    """Sum of w_i mean_i over independent estimates.
+
+    Its variance is sum w_i² v_i, its degrees of freedom Satterthwaite's (sum w_i² v_i)² / sum (w_i² v_i)²/df_i; with
+    weights 1 and -1 this is Welch's comparison of two means. Source: Satterthwaite, Biometrics Bulletin 2, 1946.
+    """
+    mean = math.fsum(w * e.mean for w, e in zip(weights, estimates, strict=True))
+    parts = [(w * w * e.variance, e.df) for w, e in zip(weights, estimates, strict=True)]
+    variance = math.fsum(v for v, _ in parts)
+    if variance == 0:
+        return Estimate(mean)
+    return Estimate(mean, variance, variance**2 / math.fsum(v * v / df for v, df in parts if v))
+
+
+def together(estimates: Sequence[Estimate]) -> Estimate:
+    """The plain mean of estimates that may share their noise: as uncertain as if they shared all of it."""
+    mean = math.fsum(e.mean for e in estimates) / len(estimates)
+    deviation = math.fsum(math.sqrt(e.variance) for e in estimates) / len(estimates)
+    return Estimate(mean, deviation**2, min(e.df for e in estimates))
+
+
+def estimate_interval(found: Estimate, level: float = LEVEL) -> Interval:
+    """Student's t interval of an estimate; of an exact one both ends are the figure."""
+    if found.variance == 0:
+        return Interval(found.mean, found.mean, found.mean)
+    reach = float(stats.t.ppf((1 + level) / 2, found.df)) * math.sqrt(found.variance)
+    return Interval(found.mean, found.mean - reach, found.mean + reach)

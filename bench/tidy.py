@@ -46,10 +46,12 @@ def is_run(folder: Path) -> bool:
     return (folder / "plan.jsonl").is_file()
 
 
-def of_run(folder: Path) -> pd.DataFrame:
-    """The records of a run folder, derived from its lines."""
+def of_run(folder: Path, code_rev: str | None = None) -> pd.DataFrame:
+    """The records of a run folder, derived from its lines; code_rev: from those of this revision alone."""
     with uncollected():
         plan, lines = each(folder, "plan.jsonl"), each(folder, "tasks.jsonl")
+        if code_rev is not None:
+            lines = (line for line in lines if line["code_rev"] == code_rev)
         return table.frame_of(blocks(plan, lines, roofs.of_run(folder)))
 
 

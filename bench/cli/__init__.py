@@ -12,10 +12,12 @@ from phnn.plugins import PluginWarning
 
 from ..errors import UsageError
 from .check import check
+from .compare import compare
 from .env import env
 from .list import list_cases
 from .merge import merge
 from .options import USAGE
+from .rank import rank
 from .report import report
 from .run import run
 from .status import status
@@ -27,7 +29,7 @@ app = typer.Typer(
     help="What hypercomplex layers cost, and what they buy.",
 )
 app.command("list")(list_cases)
-for verb in (run, status, merge, report, env, check):
+for verb in (run, status, merge, report, compare, rank, env, check):
     app.command()(verb)
 
 

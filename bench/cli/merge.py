@@ -16,7 +16,9 @@ _SHOWN = 20  # conflicts
 
 
 def merge(
-    folders: Annotated[list[Path], typer.Argument(help="run folders, or folders that hold some")],
+    folders: Annotated[
+        list[Path], typer.Argument(help="run folders, folders that hold some, or JSON files of pytest-benchmark")
+    ],
     out: Annotated[Path, typer.Option(help="the folder to join them in: a new one, or one of them")],
     filters: Filters = None,
 ) -> None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..case import Planned
     from ..sweep import Sweep
 
-OK, USAGE, SOME_FAILED, NOTHING_SUCCEEDED, INTERRUPTED = 0, 2, 3, 4, 130
+OK, USAGE, SOME_FAILED, NOTHING_SUCCEEDED, GATE_CLOSED, INTERRUPTED = 0, 2, 3, 4, 5, 130
 
 
 SweepFile = Annotated[Path, typer.Argument(help="a sweep file, such as bench/sweeps/quick.toml")]
@@ -21,6 +21,11 @@ Filters = Annotated[
     list[str] | None, typer.Option("--filter", help="key=value on a factor or shape axis; commas: any of them")
 ]
 Data = Annotated[str | None, typer.Option("--data", help="train on this data set instead of the sweep's")]
+Margin = Annotated[str, typer.Option("--margin", help="a difference that makes none in practice")]
+FailOn = Annotated[
+    list[str] | None,
+    typer.Option("--fail-on", help="slower:5% (shown to be) or maybe-slower:5% (not shown not to be): exit with 5"),
+]
 QuickForm = Annotated[bool, typer.Option("--quick", help="the sweep's short form: fewer seeds, shorter trainings")]
 DataRoot = Annotated[Path | None, typer.Option("--data-root", help="the folder that holds the data sets")]
 Plugins = Annotated[
@@ -58,3 +63,12 @@ def planned_of(
             raise UsageError(f"--plugin: {error}") from None
     planned = expand(sweep, data)
     return sweep, select(planned, filters) if filters else planned
+
+
+def margin_of(text: str) -> float:
+    from ..compare.gate import share_of
+
+    margin = share_of(text)
+    if margin is None:
+        raise UsageError(f"--margin {text!r} is no share: write 1% or 0.01")
+    return margin

@@ -88,7 +88,7 @@ def _show(
     df: pd.DataFrame, folder: Path, out: Path, wanted: Wanted, tell: Tell, stored: Path | None = None
 ) -> list[str]:
     """Write everything that the table gives, and name it. stored: where the table lies already."""
-    from ..report import curves, figures, paper, pareto, style, table, tables
+    from ..report import curves, figures, page, paper, pareto, style, table, tables
     from ..report.provenance import provenance
     from ..report.summary import section, summary
     from ..store import inside, write_whole
@@ -128,6 +128,7 @@ def _show(
         tell("figure:  none: nothing that was measured can be drawn")
     for note in drawn.notes:
         tell(f"note:    {note}")
+    tell(f"page:    {page.write(df, out, page.run_of(folder, df))} (to explore, in a browser)")
     statuses: list[str] = df["status"].tolist()
     counts = ", ".join(f"{count} {status}" for status, count in df["status"].value_counts(sort=False).items())
     tell(f"records: {counts}")

@@ -1,0 +1,1 @@
+"""What others measured, as lines of a store: one file a format."""

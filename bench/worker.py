@@ -26,7 +26,7 @@ from phnn.tolerances import tolerance
 
 from . import crumb, devices, execution, watch
 from .case import Case
-from .measure import counts, energy, largest_batch, latency, memory, numerics, params
+from .measure import counts, energy, largest_batch, latency, memory, numerics
 from .nvml import AbsentError
 from .parent import follow_parent
 from .protocol import NO_SPACE, Failure, Reply, Request, Result, wants_memory

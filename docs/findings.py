@@ -138,11 +138,19 @@ def nets(df: pd.DataFrame, metric: str) -> str:
             if row.empty:
                 cells.append("")
             elif metric == "latency":
-                cells.append(f"{row['value'].iloc[0]:.2f} [{row['lo'].iloc[0]:.2f}, {row['hi'].iloc[0]:.2f}]")
+                cells.append(_with_interval(row))
             else:
                 cells.append(f"{row['ratio'].iloc[0]:.2f}")
         lines.append([subject, str(phase).replace("_", " "), batch, *cells])
     return markdown(["net", "phase", "batch", *variants], lines)
+
+
+def _with_interval(rows: pd.DataFrame) -> str:
+    """A ratio and its 95 % interval; nothing of no row."""
+    if rows.empty:
+        return ""
+    first = rows.iloc[0]
+    return f"{first['value']:.2f} [{first['lo']:.2f}, {first['hi']:.2f}]"
 
 
 def paths(df: pd.DataFrame) -> str:
@@ -153,13 +161,99 @@ def paths(df: pd.DataFrame) -> str:
     lines = []
     keys = ["subject", "phase", "batch", "channels", "variant"]
     for (subject, phase, batch, channels, variant), own in rows.groupby(keys, sort=False, dropna=False):
-        found = {path: own[own["path"] == path]["value"] for path in order}
+        found = {path: own[own["path"] == path].nsmallest(1, "value") for path in order}
         if found["kron"].empty:
             continue
         what = subject if pd.isna(channels) else f"{subject} {int(channels)}"
-        cells = [mean([found[path].min()]) if len(found[path]) else "" for path in order]
+        cells = [_with_interval(found[path]) for path in order]
         lines.append([what, str(phase).replace("_", " "), batch, variant, *cells])
     return markdown(["", "phase", "batch", "rule", *order], lines)
+
+
+# ------------------------------------------------------------------------------------------------- sentences
+
+
+def _range(values: Iterable[float]) -> str:
+    """The least and the greatest, once if they round to one."""
+    found = sorted(float(v) for v in values)
+    low, high = f"{found[0]:.2f}", f"{found[-1]:.2f}"
+    return low if low == high else f"{low} to {high}"
+
+
+def _learned(df: pd.DataFrame, metric: str, phase: str) -> pd.DataFrame:
+    """Learned rules of all n, in one phase; groups that lack one are left out."""
+    found = ratios(df, metric)
+    names = [name for name in ("ph n=2", "ph n=3", "ph n=4", "ph n=8", "ph n=16") if name in found]
+    return found[found.index.isin([phase], level="phase")][names].dropna()
+
+
+def _means(found: pd.DataFrame, layers: Sequence[str], batch: int) -> list[float]:
+    """The geometric mean over widths of each layer and n."""
+    own = found[found.index.isin(layers, level="subject") & found.index.isin([batch], level="batch")]
+    return [float(gmean(values)) for _, rows in own.groupby("subject") for values in rows.to_numpy(dtype=float).T]
+
+
+def say_time(df: pd.DataFrame) -> str:
+    """How much longer than the real layer learned rules take, untuned."""
+    lines = []
+    for phase, words in (("infer", "In inference"), ("train_step", "In a training step")):
+        found = _learned(df, "latency", phase)
+        convolutions = [layer for layer in LAYERS if layer != "linear"]
+        conv, linear = (
+            [_range(_means(found, layers, batch)) for batch in (32, 1)] for layers in (convolutions, ["linear"])
+        )
+        lines.append(
+            f"{words} an untuned layer over a learned rule, n = 2 to 16, takes {conv[0]} times as long as the real "
+            f"convolution at batch 32 and {conv[1]} at batch 1; a linear layer {linear[0]} and {linear[1]}."
+        )
+    return " ".join(lines) + " Each is a geometric mean over the widths of one layer at one n."
+
+
+def say_growth(df: pd.DataFrame) -> str:
+    """Whether time grows with n."""
+    told = []
+    for phase, words in (("infer", "inference"), ("train_step", "a training step")):
+        found = _learned(df, "latency", phase)
+        relative = found["ph n=16"] / found["ph n=2"]
+        told.append(
+            f"{mean(relative, spread=False)} times as long at n = 16 as at n = 2 in {words} "
+            f"({len(relative)} groups, {_range(relative)})"
+        )
+    return f"Over all layers, widths and batches a call takes {' and '.join(told)}."
+
+
+def say_memory(df: pd.DataFrame) -> str:
+    """What of 1/n in the parameters is left at the peaks."""
+    told = []
+    for name in ("ph n=4", "ph n=8"):
+        weights = mean(ratios(df, "weight_bytes")[name].dropna(), spread=False)
+        infer, step = (
+            mean(_learned(df, "peak_bytes", phase)[name], spread=False) for phase in ("infer", "train_step")
+        )
+        told.append(
+            f"with {name.removeprefix('ph ').replace('=', ' = ')} the weights take {weights} of the real layer's "
+            f"bytes, the peak of inference {infer} and that of a training step {step}"
+        )
+    return f"{'; '.join(told)} (geometric means over all layers).".capitalize()
+
+
+def say_paths(df: pd.DataFrame) -> str:
+    """What the published code's way costs, and the best path."""
+    rows = df[(df["metric"] == "latency_ratio") & (df["status"] == "ok") & (df["rank"] == 0)]
+    nets = rows[(rows["subject"] == "resnet18") & rows["variant"].isin(["quaternion", "ph n=4"])]
+    least = nets.groupby(["phase", "batch", "variant", "path"])["value"].min()
+
+    def of(phase: str, batch: int, path: str) -> str:
+        return _range(v for (p, b, _, q), v in least.items() if (p, b, q) == (phase, batch, path))
+
+    calls = (("infer", 1), ("infer", 32), ("train_step", 32))
+    kron, tuned = ([of(phase, batch, path) for phase, batch in calls] for path in ("kron", "tuned"))
+    return (
+        "ResNet18 over n = 4 or quaternions, built as published code builds it (`kron`), takes "
+        f"{kron[0]} times as long as the real net at batch 1, {kron[1]} times at batch 32 and {kron[2]} times in a "
+        f"training step. Tuned, the same net takes {tuned[0]} of the real net's time at batch 1, {tuned[1]} at "
+        f"batch 32 and {tuned[2]} in a training step."
+    )
 
 
 FINDINGS: dict[str, Callable[[pd.DataFrame], str]] = {
@@ -172,4 +266,8 @@ FINDINGS: dict[str, Callable[[pd.DataFrame], str]] = {
     "memory of nets": lambda df: nets(df, "peak_bytes"),
     "parameters of nets": lambda df: nets(df, "params"),
     "paths": paths,
+    "time in words": say_time,
+    "growth in words": say_growth,
+    "memory in words": say_memory,
+    "paths in words": say_paths,
 }

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -119,7 +120,8 @@ def _show(
             tell(f"table:   {path}")
     if models or subjects:
         tell(f"         (of each also .md and .csv in {out / 'tables'})")
-    drawn = figures.write(df, out / "figures", specs=specs, preset=preset, formats=wanted.formats, provenance=origin)
+    options: dict[str, Any] = {"specs": specs, "preset": preset, "formats": wanted.formats, "provenance": origin}
+    drawn = figures.write(df, out / "figures", **options, cores=_cores())
     more = ", ".join(f".{kind}" for kind in wanted.formats[1:])
     for path in drawn.paths:
         if path.suffix == f".{wanted.formats[0]}":
@@ -133,6 +135,11 @@ def _show(
     counts = ", ".join(f"{count} {status}" for status, count in df["status"].value_counts(sort=False).items())
     tell(f"records: {counts}")
     return statuses
+
+
+def _cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _options(wanted: Wanted) -> str:

@@ -156,6 +156,17 @@ def test_the_same_table_gives_the_same_bytes_in_every_format(everything, tmp_pat
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
 
 
+def test_pages_drawn_in_several_processes_are_the_same_bytes(everything, tmp_path, monkeypatch):
+    monkeypatch.setattr(figures, "_MANY", 2)
+    specs = [spec for spec in figures.builtin() if spec.name in ("params_against_n", "paths", "learning_curves")]
+    first, second = (
+        figures.write(everything, tmp_path / str(cores), specs=specs, formats=["svg"], cores=cores).paths
+        for cores in (1, 2)
+    )
+    assert [path.name for path in first] == [path.name for path in second]
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+
+
 def test_each_file_says_where_it_comes_from(everything, tmp_path):
     (tmp_path / "sweep.toml").write_text('name = "mine & yours"')
     origin = provenance(everything, tmp_path, " --preset icml")

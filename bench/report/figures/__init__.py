@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import matplotlib as mpl
@@ -78,11 +80,16 @@ def write(
     preset: Preset = PLAIN,
     formats: Sequence[str] = FORMATS,
     provenance: Provenance | None = None,
+    cores: int = 1,
 ) -> Outcome:
-    """Draw each figure that the table has rows for, in each format, its provenance inside. specs: default all own."""
+    """Draw each figure that the table has rows for, in each format, its provenance inside. specs: default all own.
+
+    cores: of more than one, processes help where there are many pages; a script of yours then needs its
+    ``if __name__ == "__main__"``.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    style.apply(preset)
     done = Outcome()
+    wanted: list[tuple[str, list[_Page]]] = []
     if unsound := int(((df["status"] == "ok") & ~np.isfinite(df["value"].astype(float))).sum()):
         done.notes.append(f"{unsound} rows say ok and hold no finite number: they are in no figure")
     for spec in builtin() if specs is None else specs:
@@ -96,16 +103,49 @@ def write(
                 f"{spec.name}: {len(drawing.panels)} of {drawing.found} panels are drawn; --filter narrows the "
                 "table, a figure of your own can ask for more (docs/figures.md)"
             )
-        for name, make in pages(spec.name, drawing, preset, spec.width):
-            figure = make()
-            for kind in formats:
-                path = folder / f"{name}.{kind}"
-                metadata = (provenance or Provenance()).metadata(kind, name)
-                write_whole(path, partial(_save, figure, kind, metadata))
-                done.paths.append(path)
-            plt.close(figure)
-        _clear(folder, spec.name, done.paths)
+        made = pages(spec.name, drawing, preset, spec.width)
+        told = provenance or Provenance()
+        wanted.append((spec.name, [_Page(name, make, preset, folder, tuple(formats), told) for name, make in made]))
+    written = iter(_written([page for _, own in wanted for page in own], cores))
+    for name, own in wanted:
+        done.paths += [path for _ in own for path in next(written)]
+        _clear(folder, name, done.paths)
     return done
+
+
+@dataclass(frozen=True)
+class _Page:
+    """A figure to be drawn and written, in this process or another."""
+
+    name: str
+    make: Callable[[], Figure]
+    preset: Preset
+    folder: Path
+    formats: tuple[str, ...]
+    provenance: Provenance
+
+    def write(self) -> list[Path]:
+        style.apply(self.preset)
+        figure = self.make()
+        paths = [self.folder / f"{self.name}.{kind}" for kind in self.formats]
+        for kind, path in zip(self.formats, paths, strict=True):
+            write_whole(path, partial(_save, figure, kind, self.provenance.metadata(kind, self.name)))
+        plt.close(figure)
+        return paths
+
+
+_MANY = 12  # pages from which on the start of further processes pays
+
+
+def _written(wanted: Sequence[_Page], cores: int) -> list[list[Path]]:
+    """The paths of each page. Other processes begin with the first pages, this one with the last."""
+    if cores < 2 or len(wanted) < _MANY:
+        return [page.write() for page in wanted]
+    # no fork: the libraries have threads
+    with ProcessPoolExecutor(min(cores, 4) - 1, get_context("spawn")) as pool:
+        futures = [pool.submit(page.write) for page in wanted]
+        own = {at: wanted[at].write() for at in reversed(range(len(wanted))) if futures[at].cancel()}
+        return [own[at] if at in own else future.result() for at, future in enumerate(futures)]
 
 
 _CANVAS = {"pdf": FigureCanvasPdf, "svg": FigureCanvasSVG, "png": FigureCanvasAgg}

@@ -6,7 +6,8 @@ import math
 import textwrap
 from collections.abc import Callable, Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import matplotlib as mpl
@@ -52,8 +53,9 @@ class Drawing:
 def pages(name: str, drawing: Drawing, preset: Preset, width: str = "auto") -> list[tuple[str, Callable[[], Figure]]]:
     """The figures of a drawing with their names: one, or where it does not fit on a page, a figure a subject."""
     most = min(_MOST, _fits(drawing, preset, width))
+    beside = replace(drawing, panels=[])
     if len(drawing.panels) <= most:
-        return [(name, lambda: page(drawing.panels, drawing, preset, width))]
+        return [(name, partial(page, drawing.panels, beside, preset, width))]
     made: list[tuple[str, Callable[[], Figure]]] = []
     names: dict[str, str] = {}
     for panel in drawing.panels:
@@ -66,7 +68,7 @@ def pages(name: str, drawing: Drawing, preset: Preset, width: str = "auto") -> l
         pieces = [own[i : i + most] for i in range(0, len(own), most)]
         for index, piece in enumerate(pieces):
             title = stem if len(pieces) == 1 else f"{stem}_{index + 1}"
-            made.append((title, lambda piece=piece: page(piece, drawing, preset, width)))  # type: ignore[misc]
+            made.append((title, partial(page, piece, beside, preset, width)))
     return made
 
 
@@ -157,10 +159,12 @@ def _settle(figure: Figure) -> None:
 
 def _inward(axis: Axes) -> None:
     """Move a title that is wider than its panel to where the labels beside it leave room."""
-    box, room = axis.title.get_window_extent(), axis.get_tightbbox(for_layout_only=True)
-    shift = max(room.x0 - box.x0, 0) + min(room.x1 - box.x1, 0) if room is not None else 0
-    if shift:
-        axis.title.set_x(axis.title.get_position()[0] + shift / axis.get_window_extent().width)
+    box, own = axis.title.get_window_extent(), axis.get_window_extent()
+    if box.x0 >= own.x0 and box.x1 <= own.x1:
+        return
+    if (room := axis.get_tightbbox(for_layout_only=True)) is not None:
+        shift = max(room.x0 - box.x0, 0) + min(room.x1 - box.x1, 0)
+        axis.title.set_x(axis.title.get_position()[0] + shift / own.width)
 
 
 def _thin(own: Axis, direction: int) -> None:

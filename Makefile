@@ -15,7 +15,7 @@ READY := $(VENV)/.installed
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bench bench-gpu bench-gpu-full wheels test test-full test-faults lint targets docs docs-figures clean
+.PHONY: help setup bench bench-gpu bench-gpu-full wheels accuracy test test-full test-faults lint targets docs docs-figures clean
 
 help: ## list the goals
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ bench-gpu-full: $(READY) ## the whole GPU sweep: hours
 	@$(PY) -m bench env --device cuda --calibrate > /dev/null
 	$(PY) -m bench run bench/sweeps/gpu.toml $(ARGS)
 
+accuracy: $(READY) ## train and compare (up to an hour on 2 cores); ARGS=--quick: 10 minutes
+	$(PY) -m bench run bench/sweeps/accuracy.toml $(ARGS)
+
 wheels: ## fill wheels/ with what a machine without a registry lacks beside torch; HAVE=FILE: its pip freeze
 	$(PYTHON) tools/wheels.py $(WHEELS) $(if $(HAVE),--have $(HAVE)) $(ARGS)
 
@@ -58,8 +61,8 @@ lint: $(READY) ## check style (ruff) and types (mypy)
 docs: $(READY) ## build the site into site/, tutorials executed (3 minutes)
 	PYTHONPATH=$(CURDIR) NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict $(ARGS)
 
-docs-figures: ## put the reference results' numbers and figures into README and docs
-	$(PYTHON) docs/numbers.py
+docs-figures: $(READY) ## put the reference results' numbers and figures into README and docs
+	$(PY) docs/fill.py
 
 targets: $(READY) ## run the timing targets and print each with its interval
 	$(PY) tests/perf/run_targets.py $(ARGS)

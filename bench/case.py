@@ -124,7 +124,7 @@ class Case:
         """The case that ``factors`` describes; the inverse of ``factors``."""
         if unknown := set(factors) - _KNOWN:
             raise ValueError(f"a case has no factor {', '.join(sorted(unknown))}")
-        pairs = {key: tuple(sorted(factors.get(key, {}).items())) for key in ("shape", "recipe", "options")}
+        pairs = {key: _hashable(factors.get(key, {})) for key in ("shape", "recipe", "options")}
         return cls(**{**factors, **pairs})
 
     def slim_control(self) -> Case:
@@ -144,6 +144,11 @@ class Case:
     def controlled(self) -> Case:
         """This case as its slim control knows it: on the default path."""
         return replace(self, path="auto")
+
+
+def _hashable(values: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+    """Sorted, and hashable again: JSON made lists of tuples."""
+    return tuple(sorted((key, tuple(v) if isinstance(v, list) else v) for key, v in values.items()))
 
 
 FACTORS = tuple(field.name for field in fields(Case))

@@ -135,7 +135,7 @@ class _Factors(TypedDict):
     memory_format: NotRequired[str]
     control: NotRequired[str]
     data: NotRequired[str]
-    recipe: NotRequired[dict[str, _Scalar]]
+    recipe: NotRequired[dict[str, _Scalar | list[_Scalar]]]
     seed: NotRequired[_Whole]
     twin: NotRequired[str]
     options: NotRequired[dict[str, _Scalar]]

@@ -45,6 +45,8 @@ _TABLE = (
     Metric("energy", "J", "lower", "timing", "one call of the phase, warm, the idle share included"),
     Metric("compile_time", "s", "lower", "timing", "the first call of a compiled case, its kernels in no cache"),
     Metric("accuracy", "1", "higher", "training", "share of the test examples that are classified right"),
+    Metric("accuracy_before", "1", "higher", "training", "accuracy of the real net before it was converted"),
+    Metric("accuracy_projected", "1", "higher", "training", "accuracy after the conversion, before fine-tuning"),
     Metric("sed_score", "1", "lower", "training", "(error_rate + 1 - f_score) / 2"),
     Metric("error_rate", "1", "lower", "training", "sound events substituted, deleted and inserted, over all events"),
     Metric("f_score", "1", "higher", "training", "harmonic mean of precision and recall"),
@@ -52,8 +54,9 @@ _TABLE = (
     Metric("recall", "1", "higher", "training", "share of the true sound events that are detected"),
     Metric("mse", "1", "lower", "training", "mean squared error of the test part"),
     Metric("rule_distance", "1", "lower", "training", "sine of the largest angle between the learned and true rules"),
-    Metric("train_loss", "1", "lower", "training", "mean cross-entropy over the last epoch"),
-    Metric("train_time", "s", "lower", "training", "wall time of the training loop"),
+    Metric("test_loss", "1", "lower", "training", "mean loss over the test part"),
+    Metric("train_loss", "1", "lower", "training", "mean loss over the last epoch"),
+    Metric("train_time", "s", "lower", "training", "wall time of all training steps, without validation"),
 )
 
 METRICS = {metric.name: metric for metric in _TABLE}

@@ -28,6 +28,18 @@ class _Message(BaseModel):
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")  # an infinite error is an answer
 
 
+class Training(_Message):
+    """Where a training keeps what is not a result.
+
+    checkpoints: a folder of its own, written to every ``every`` seconds at most; track, tracks: see tracking.
+    """
+
+    checkpoints: str | None = None
+    every: float = 20.0
+    track: str | None = None
+    tracks: str = "tracks"
+
+
 class Request(_Message):
     """A task with all that a worker needs to know; cases as factors.
 
@@ -45,6 +57,7 @@ class Request(_Message):
     protocol: Protocol
     data_root: str | None = None
     plugins: list[str] = []
+    training: Training = Training()
 
     @classmethod
     def of(
@@ -56,6 +69,7 @@ class Request(_Message):
         data_root: str | None,
         cases: Sequence[Case] | None = None,
         plugins: Sequence[str] = (),
+        training: Training | None = None,
     ) -> Request:
         """The request for one task, or for some of its ``cases``."""
         return cls(
@@ -69,6 +83,7 @@ class Request(_Message):
             protocol=protocol,
             data_root=data_root,
             plugins=list(plugins),
+            training=training or Training(),
         )
 
     def case_list(self) -> list[Case]:

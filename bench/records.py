@@ -167,7 +167,7 @@ def _ordered(metrics: frozenset[str], kind: str) -> tuple[str, ...]:
 def _counted(metrics: Iterable[str], last: Finding, of_task: _Whose) -> list[tuple[Any, ...]]:
     """The rows of a static task or a training; none of what it was not asked for: the next run measures it."""
     text, rows = _text(last.told), []
-    sound = (None, None, 1, "ok", "", "", text, *of_task)
+    brief = _text({key: value for key, value in last.told.items() if key not in _CURVES})
     for metric in metrics:
         if reason := last.unsupported.get(metric):
             rows.append(_row(metric, Told("unsupported", reason), text, of_task))
@@ -180,8 +180,12 @@ def _counted(metrics: Iterable[str], last: Finding, of_task: _Whose) -> list[tup
         elif metric == "train_time":  # trainings share the machine with each other
             rows.append((metric, _UNITS[metric], value, None, None, 1, "ok", "", "contended", text, *of_task))
         else:
-            rows.append((metric, _UNITS[metric], value, *sound))
+            rows.append((metric, _UNITS[metric], value, None, None, 1, "ok", "", "", text, *of_task))
+        text = brief
     return rows
+
+
+_CURVES = ("curve", "curve_before", "projection_error")  # long: in one row of a case, not in each
 
 
 def _timed(place: Place, own: Sequence[Finding], timings: Timings, of_task: _Whose) -> Iterator[tuple[Any, ...]]:

@@ -20,6 +20,7 @@ from .progress import Progress
 from .protocol import Result
 from .resume import Known, Place, Policy
 from .store import Store
+from .study import checkpoints
 from .sweep import Sweep
 from .uncollected import uncollected
 
@@ -31,7 +32,7 @@ class Options:
     """What a run is asked for besides its sweep.
 
     stop_on_error: start no task after one in which a case failed or was wrong; budget: seconds, None: as long as it
-    takes; places: where everything is measured (a kind of hardware each).
+    takes; places: where everything is measured (a kind of hardware each); track: who follows the trainings.
     """
 
     places: tuple[Place, ...]
@@ -40,6 +41,7 @@ class Options:
     budget: float | None = None
     data_root: str | None = None
     plugins: tuple[str, ...] = ()
+    track: str | None = None
 
 
 @dataclass(frozen=True)
@@ -244,8 +246,11 @@ class _Run:
         return len(self.running) + len(batch) < self.engine.width(job.task.kind)
 
     def _needs_all(self, job: Job) -> bool:
-        """Timing; and what died beside others, perhaps because of them."""
-        return bool(self.engine.alone) and (job.task.kind in self.engine.alone or len(job.state.deaths) > 0)
+        """Timing; what died beside others, perhaps because of them; a training of several processes."""
+        several = job.task.kind == "training" and dict(job.task.cases[0].recipe).get("devices", 1) > 1
+        return bool(self.engine.alone) and (
+            job.task.kind in self.engine.alone or len(job.state.deaths) > 0 or several
+        )
 
     def _claimed(self, jobs: Sequence[Job]) -> list[Job]:
         """Those that no other run has; one that was begun is ours already."""
@@ -285,9 +290,19 @@ class _Run:
     def _order(self, job: Job) -> Order:
         request = protocol.Request.of(
             job.task, self.sweep.device, _threads(job.task, job.place), self.sweep.protocol, self.options.data_root,
-            job.state.cases, self.options.plugins,
+            job.state.cases, self.options.plugins, self._training(job),
         )  # fmt: skip
         return Order(job.task.id, job.state.attempts + 1, request, job.place.hardware)
+
+    def _training(self, job: Job) -> protocol.Training | None:
+        """Where a training keeps its checkpoints, of this code alone: another's weights are not gone on with."""
+        if job.task.kind != "training":
+            return None
+        if self.options.policy.fresh and not job.state.attempts:
+            checkpoints.discard(self.store.folder, job.task.id, job.place.name)
+        folder = checkpoints.folder_of(self.store.folder, job.task.id, revision(job.task), job.place.name)
+        tracks = self.store.folder.resolve() / "tracks"
+        return protocol.Training(checkpoints=str(folder), track=self.options.track, tracks=str(tracks))
 
     def _take(self, attempt: Attempt) -> None:
         """What an attempt means: the job is finished, or goes on at the head of the queue."""
@@ -309,6 +324,9 @@ class _Run:
     def _finish(self, job: Job, when: Mapping[str, Any]) -> None:
         line = {**self._line(job), **when}
         self.store.add_task(line, job.place.name)
+        if job.task.kind == "training" and all(r["status"] not in ("timeout", "crashed") for r in line["results"]):
+            # else bench run --retry-failed goes on where this one ended
+            checkpoints.discard(self.store.folder, job.task.id, job.place.name)
         self.measured += 1
         self.left[job.task.kind] -= 1
         self.failed += bool(resume.failed(line))

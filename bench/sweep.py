@@ -11,9 +11,9 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from phnn.algebras import Algebra, near_matches
 from phnn.algebras import algebra as find_algebra
@@ -55,6 +55,14 @@ class Protocol(_Strict):
     timeout: float = Field(default=900.0, gt=0, le=_WEEK)
 
 
+class Quick(_Strict):
+    """What another form of an entry, for a first look, has in the place of its own: axes, keys of the recipe."""
+
+    axes: dict[str, Any] = {}
+    recipe: dict[str, Any] = {}
+    skip: bool = False
+
+
 class Entry(_Strict):
     """One product of axes: every combination of the axes' values is a case of each subject.
 
@@ -66,7 +74,24 @@ class Entry(_Strict):
     axes: dict[str, Any] = {}
     controls: list[Literal["slim"]] = []
     recipe: Recipe | None = None
+    quick: Quick = Quick()
     priority: int = Field(default=0, ge=-1000, le=1000)
+
+    @model_validator(mode="after")
+    def _quick_is_sound(self) -> Self:
+        self.shortened()
+        return self
+
+    def shortened(self) -> Entry:
+        """The entry of the quick form."""
+        recipe = self.recipe
+        if self.quick.recipe:
+            budget = {"epochs": 0, "steps": 0} if {"epochs", "steps"} & set(self.quick.recipe) else {}
+            try:
+                recipe = Recipe(**{**(recipe or Recipe()).model_dump(), **budget, **self.quick.recipe})
+            except ValidationError as error:  # nested in another one it would be several lines
+                raise ValueError(f"quick.recipe: {_first_error(error, Recipe).lstrip(': ')}") from None
+        return self.model_copy(update={"axes": {**self.axes, **self.quick.axes}, "recipe": recipe, "quick": Quick()})
 
 
 class Sweep(_Strict):
@@ -84,7 +109,16 @@ class Sweep(_Strict):
     protocol: Protocol = Protocol()
     launch: Launch = Launch()
     plugins: list[str] = []
+    form: Literal["whole", "quick"] = "whole"
     cases: list[Entry] = Field(min_length=1)
+
+    @property
+    def quick(self) -> Sweep:
+        """The short form, under a name of its own: what it measures is never mixed with what the sweep does."""
+        entries = [entry.shortened() for entry in self.cases if not entry.quick.skip]
+        if entries == self.cases:
+            raise UsageError(f"sweep {self.name!r} has no quick form: none of its entries has a [cases.quick]")
+        return self.model_copy(update={"name": f"{self.name}-quick", "cases": entries, "form": "quick"})
 
 
 def load(path: Path) -> Sweep:
@@ -103,22 +137,24 @@ def load(path: Path) -> Sweep:
         raise UsageError(f"{path}: {_first_error(error)}") from None
 
 
-def _first_error(error: ValidationError) -> str:
+def _first_error(error: ValidationError, root: type[BaseModel] | None = None) -> str:
     first, *rest = error.errors(include_url=False, include_context=False)
     where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).removeprefix(".")
-    message = first["msg"]
+    message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
-        message = "is no key of a sweep" + near_matches(str(first["loc"][-1]), _keys_beside(first["loc"]))
+        message = "is no key of a sweep" + near_matches(
+            str(first["loc"][-1]), _keys_beside(first["loc"], root or Sweep)
+        )
     more = f" (and {len(rest)} more)" if rest else ""
     return f"{where}: {message}{more}"
 
 
-def _keys_beside(loc: Sequence[int | str]) -> list[str]:
+def _keys_beside(loc: Sequence[int | str], root: type[BaseModel]) -> list[str]:
     parents: dict[int | str, type[BaseModel]] = {
-        "protocol": Protocol, "cases": Entry, "recipe": Recipe,
+        "protocol": Protocol, "cases": Entry, "recipe": Recipe, "quick": Quick,
         "launch": Launch, "slurm": Profile, "hardware": Place, "bundle": Bundle,
     }  # fmt: skip
-    model = next((parents[part] for part in reversed(loc[:-1]) if part in parents), Sweep)
+    model = next((parents[part] for part in reversed(loc[:-1]) if part in parents), root)
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
@@ -171,7 +207,9 @@ def _entry_cases(entry: Entry, spec: Spec, where: str, data: str | None, device:
         raise UsageError(
             f"{where}.metrics: {strange[0]!r} is not measured in training: give it an entry without data"
         )
-    for factor, only in (("dtype", "float32"), ("precision", "none"), ("compile", "none")) if trains else ():
+    if trains and (problem := _conversion_problem(entry, spec)):
+        raise UsageError(f"{where}.{problem}")
+    for factor, only in (("dtype", "float32"), ("compile", "none")) if trains else ():
         if unlike := set(axes.get(factor, [only])) - {only}:
             raise UsageError(f"{where}.axes.{factor}: a training has {factor} {only}, not {sorted(unlike)[0]}")
     if entry.controls and ("width_scale" not in spec.shape or (spec.algebras == () and not spec.twin)):
@@ -192,6 +230,21 @@ def _entry_cases(entry: Entry, spec: Spec, where: str, data: str | None, device:
         yield planned
         if "slim" in entry.controls and planned.case.algebra != "real" and planned.skipped is None:
             yield replace(planned, case=planned.case.slim_control(), controlled=planned.case.controlled)
+
+
+_CONVERSION_METRICS = ("accuracy_before", "accuracy_projected")
+
+
+def _conversion_problem(entry: Entry, spec: Spec) -> str | None:
+    """What of an entry goes only with a recipe that converts a trained net, or does not go with one."""
+    if entry.recipe is None or entry.recipe.start != "project":
+        alone = [metric for metric in _CONVERSION_METRICS if metric in entry.metrics]
+        return f"metrics: {alone[0]!r} is of a conversion: give the recipe start = 'project'" if alone else None
+    if entry.controls:
+        return "controls: a converted net has no slim control; leave controls out, or start = 'random'"
+    if spec.kind != "model" or spec.algebras == () or spec.twin:
+        return f"recipe.start: {spec.name!r} cannot be converted: it is no model of this package over an algebra"
+    return None
 
 
 _TRAINING_METRICS = (*of_task("training"), "params")

@@ -31,8 +31,6 @@ from .measure import energy, flops, largest_batch, latency, memory, numerics, pa
 from .nvml import AbsentError
 from .parent import follow_parent
 from .protocol import NO_SPACE, Failure, Reply, Request, Result, wants_memory
-from .study import data, train
-from .study.recipe import Recipe
 from .subject import Subject, build, slim_scale
 
 
@@ -355,29 +353,31 @@ def _training(request: Request) -> list[Result]:
 
 
 def _training_case(case: Case, request: Request) -> Result:
+    from .study.training import job  # Lightning and the metrics take seconds to load, and nothing else needs them
+
     controlled = request.controlled_by(case)
-    crumb.drop(case.id, "build")
-    subject = build(case, request.device, controlled)
-    crumb.drop(case.id, "data")
-    root = Path(request.data_root) if request.data_root else None
-    split = data.load(case.data, case.seed, root).to(request.device)
+    asked = request.training
     crumb.drop(case.id, "train")
-    outcome = train.train(subject.module, split, Recipe(**dict(case.recipe)), case.seed)
-    values: dict[str, float | int] = {
-        "params": params.params(subject.module),
-        "accuracy": outcome.accuracy,
-        "train_loss": outcome.losses[-1],
-        "train_time": outcome.seconds,
-    }
+    found = job.run(
+        job.Job(
+            case,
+            controlled,
+            device=request.device,
+            threads=request.threads,
+            data_root=request.data_root,
+            plugins=tuple(request.plugins),
+            folder=asked.checkpoints,
+            every=asked.every,
+            track=asked.track,
+            tracks=asked.tracks,
+        )
+    )
     return Result(
         case_id=case.id,
-        path_built=subject.path_built,
-        values={name: value for name, value in values.items() if name in request.metrics},
-        details={
-            "losses": list(outcome.losses),
-            "threads": torch.get_num_threads(),
-            **_slim_details(case, controlled),
-        },
+        path_built=found.path_built,
+        values={name: value for name, value in found.values.items() if name in request.metrics},
+        unsupported={name: f"{case.name} has none" for name in request.metrics if name not in found.values},
+        details={**found.details, **_slim_details(case, controlled)},
     )
 
 

@@ -21,6 +21,7 @@ Filters = Annotated[
     list[str] | None, typer.Option("--filter", help="key=value on a factor or shape axis; commas: any of them")
 ]
 Data = Annotated[str | None, typer.Option("--data", help="train on this data set instead of the sweep's")]
+QuickForm = Annotated[bool, typer.Option("--quick", help="the sweep's short form: fewer seeds, shorter trainings")]
 DataRoot = Annotated[Path | None, typer.Option("--data-root", help="the folder that holds the data sets")]
 Plugins = Annotated[
     list[str] | None,
@@ -29,7 +30,11 @@ Plugins = Annotated[
 
 
 def planned_of(
-    path: Path, filters: list[str] | None, data: str | None, plugins: list[str] | None = None
+    path: Path,
+    filters: list[str] | None,
+    data: str | None,
+    plugins: list[str] | None = None,
+    quick: bool = False,
 ) -> tuple[Sweep, list[Planned]]:
     from phnn.plugins import load_named
 
@@ -40,6 +45,8 @@ def planned_of(
     if data is not None and data not in DATA:
         raise UsageError(f"--data: unknown data set {data!r}: choose one of {', '.join(DATA)}")
     sweep = load(path)
+    if quick or sweep.form == "quick":
+        sweep = sweep.quick
     if refused := [name for name in sweep.plugins if name not in (plugins or [])]:
         raise UsageError(
             f"{path} asks for code that is not installed as a plug-in: if you trust it, add --plugin {refused[0]}"

@@ -36,7 +36,7 @@ def write_report(
     records = derive(plan, read_tasks(folder), roofs.of_run(folder))
     if not records:
         raise UsageError(f"{folder} holds no finished case yet: bench run continues it")
-    from ..report import figures, paper, table
+    from ..report import curves, figures, paper, pareto, table
     from ..report.summary import summary
 
     df = table.frame(records)
@@ -48,8 +48,10 @@ def write_report(
     told = "\n\n".join([*paper.sections(df), summary(df)])
     write_whole(out / "summary.md", lambda path: path.write_text(told, encoding="utf-8"))
     tables = paper.write(df, out)
+    beside = [*curves.write(df, out), *pareto.write(df, out)]
     drawn = figures.write(df, out / "figures")
-    tell(f"table:   {written[0]} ({len(df)} records; also {written[1].name}, summary.md)")
+    also = ", ".join(path.name for path in (written[1], *beside))
+    tell(f"table:   {written[0]} ({len(df)} records; also {also}, summary.md)")
     for path in tables:
         if path.suffix == ".tex":
             tell(f"table:   {path} (also .csv)")

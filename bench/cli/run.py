@@ -21,6 +21,7 @@ from .options import (
     DataRoot,
     Filters,
     Plugins,
+    QuickForm,
     SweepFile,
     planned_of,
 )
@@ -80,6 +81,10 @@ def run(
         typer.Option("--events", metavar="FILE", help="a JSON line for everything that happens; - : stdout"),
     ] = None,
     plugins: Plugins = None,
+    quick: QuickForm = False,
+    track: Annotated[
+        str | None, typer.Option("--track", help="follow trainings: tensorboard, wandb or module:callable")
+    ] = None,
 ) -> None:
     """Run a sweep: measure what is not yet in the run folder, then write the table and the figures.
 
@@ -93,7 +98,7 @@ def run(
     from ..selection import shard as shard_of
 
     budget = estimate.parse(time_budget) if time_budget else None
-    sweep, planned = planned_of(sweep_file, filters, data, plugins)
+    sweep, planned = planned_of(sweep_file, filters, data, plugins, quick)
     if shard:
         planned = shard_of(planned, shard)
     machines = where(on, profile, sweep)
@@ -101,6 +106,8 @@ def run(
         raise UsageError(f"every case of {sweep.name!r} is skipped; the first because {planned[0].skipped}")
     if wanted := sorted({p.case.data for p in planned if p.case.data != "none"}):
         _check_data(wanted, data_root, download)
+    if track:
+        _check_track(track, planned)
     folder = out or Path("results") / sweep.name / machines.name
     options = Options(
         places=machines.places,
@@ -109,6 +116,7 @@ def run(
         budget=budget,
         data_root=str(data_root.resolve()) if data_root else None,
         plugins=tuple(plugins or ()),
+        track=track,
     )
     if dry_run:
         _tell_plan(sweep, planned, folder, options, machines)
@@ -137,10 +145,13 @@ def _measure(
     from ..progress import make_progress
     from ..run import run as run_sweep
     from ..store import Store
+    from ..sweep import load
 
     with Store(folder) as store:
         store.tasks()  # a damaged store is found before anything in it is replaced
-        store.write("sweep.toml", sweep_file.read_text(encoding="utf-8"))
+        text = sweep_file.read_text(encoding="utf-8")
+        said = "" if sweep.form == load(sweep_file).form else f'form = "{sweep.form}"\n'  # what --quick made of it
+        store.write("sweep.toml", said + text)
         machines.describe(store)
         try:
             engine = machines.engine(folder, store.tasks(), options.policy.fresh, _say)
@@ -193,12 +204,21 @@ def _told(summary: Summary) -> list[str]:
 def _check_data(names: list[str], root: Path | None, download: bool) -> None:
     from ..study.catalog import DATA
 
-    if all(DATA[name].bundled for name in names):
+    needing = [name for name in names if not DATA[name].bundled or DATA[name].extra]
+    if not needing:
         return
     from ..study.tasks import check
 
-    for name in names:
+    for name in needing:
         check(name, root, download)
+
+
+def _check_track(track: str, planned: list[Planned]) -> None:
+    from ..study.training.tracking import check
+
+    if all(p.case.data == "none" for p in planned):
+        raise UsageError(f"--track {track}: nothing is trained here; leave --track out")
+    check(track)
 
 
 def _exit_code(statuses: list[str]) -> int:

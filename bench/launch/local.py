@@ -90,7 +90,7 @@ def attempt(worker: Worker, order: Order, logs: Path, scratch: Path, env_id: str
     """
     name = order.task_id if order.attempt == 1 else f"{order.task_id}.{order.attempt}"
     log, reply = inside(logs, f"{name}.log"), scratch / f"{name}.json"
-    run = worker.fork if order.request.kind == "static" and CAN_FORK else worker.fresh
+    run = worker.fork if order.request.kind != "timing" and CAN_FORK else worker.fresh
     started, begun, kills = datetime.now(UTC), time.perf_counter(), oom.kills()
     code = None
     try:

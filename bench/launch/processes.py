@@ -27,10 +27,18 @@ TAIL = 16_000  # characters of what a process printed last, enough for what an a
 
 @dataclass(frozen=True)
 class Programs:
-    """The modules that are run: a worker, and what a forker loads before it serves with the last of them."""
+    """The modules that are run: a worker, and what a forker loads before it serves with the last of them.
+
+    training: what it loads besides if it forks trainings; it takes seconds, and nothing else needs it.
+    """
 
     worker: str = "bench.worker"
     forked: tuple[str, ...] = ("torch._dynamo", "bench.worker")  # _dynamo is loaded at the first training step
+    training: tuple[str, ...] = ("bench.study.training.job",)
+
+    def loaded(self, request: Request) -> tuple[str, ...]:
+        """What the forker for a request loads."""
+        return (*(self.training if request.kind == "training" else ()), *self.forked)
 
 
 @dataclass
@@ -39,6 +47,7 @@ class _Forker:
 
     process: subprocess.Popen[bytes]
     threads: int
+    modules: tuple[str, ...]
 
     def order(self, request: Request, reply: Path, log: Path) -> int | None:
         """The exit code of a process forked for this request; None if the forker itself has ended.
@@ -115,16 +124,15 @@ class Worker:
 
     def fork(self, request: Request, reply: Path, log: Path) -> int:
         """The exit code of a process forked for this request; a forker that dies or hangs is not used again."""
+        wanted = request.threads, self.programs.loaded(request)
         with self.lock:
-            own = next((forker for forker in self.idle if forker.threads == request.threads), None)
+            own = next((forker for forker in self.idle if (forker.threads, forker.modules) == wanted), None)
             if own:
                 self.idle.remove(own)
         if own is None:
             with log.open("wb") as output:  # what keeps it from starting is in the first task's log
-                process = self._start(
-                    ["bench.forker", *self.programs.forked], request.threads, subprocess.PIPE, output
-                )
-            own = _Forker(process, request.threads)
+                process = self._start(["bench.forker", *wanted[1]], request.threads, subprocess.PIPE, output)
+            own = _Forker(process, *wanted)
         code = None
         try:
             code = own.order(request, reply, log)

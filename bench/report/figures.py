@@ -21,7 +21,7 @@ from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, LogLoca
 from ..metrics import METRICS
 from ..stats import mean_interval
 from ..store import write_whole
-from . import style
+from . import pareto, style
 from .summary import varying
 
 
@@ -237,6 +237,7 @@ FIGURES: dict[str, Callable[[pd.DataFrame], Figure | None]] = {
     "params_against_n": params_against_n,
     "params_against_channels": params_against_channels,
     "accuracy_against_params": accuracy_against_params,
+    "pareto_fronts": pareto.pareto_fronts,
 }
 
 

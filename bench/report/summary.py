@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..stats import Interval, geometric_means, holm, mean_interval, paired_difference
+from ..stats import geometric_means
 
 # what may tell two rows of a variant apart; a column is shown where it does
 _FACTORS = ("env_id", "batch", "channels", "out_channels", "size", "kernel_size", "width_scale", "dtype", "precision",
@@ -18,13 +18,15 @@ _FACTORS = ("env_id", "batch", "channels", "out_channels", "size", "kernel_size"
 
 def summary(df: pd.DataFrame) -> str:
     """A section for each subject and phase, one for each data set, and what was not measured with the reason."""
+    from .trained import trained  # it shows numbers as this module does
+
     ok = df[df["status"] == "ok"]
     ok = ok.assign(subject=ok["twin"].where(ok["twin"] != "", ok["subject"]))  # what is compared is shown together
     parts = []
     for (subject, phase), rows in ok[ok["data"] == "none"].groupby(["subject", "phase"], sort=False):
         parts.append(f"### {subject}, {phase}\n\n{_measured(rows)}")
     for (subject, data), rows in ok[ok["data"] != "none"].groupby(["subject", "data"], sort=False):
-        parts.append(f"### {subject} on {data}\n\n{_trained(rows)}")
+        parts.append(f"### {subject} on {data}\n\n{trained(rows)}")
     lines = [line for _, rows in df[df["status"] != "ok"].groupby("subject", sort=False) for line in _failed(rows)]
     if lines:
         parts.append("### Not measured\n\n" + "\n".join(dict.fromkeys(lines)))
@@ -33,7 +35,7 @@ def summary(df: pd.DataFrame) -> str:
 
 def _failed(rows: pd.DataFrame) -> list[str]:
     """What was not measured of one subject, by variant and by the axes in which its failures differ."""
-    told: list[dict[Any, Any]] = rows.assign(shape=_differing(rows["shape"])).to_dict("records")
+    told: list[dict[Any, Any]] = rows.assign(shape=differing(rows["shape"])).to_dict("records")
     named = [", ".join(filter(None, (r["variant"], r["shape"]))) for r in told]
     return [f"- `{r['subject']}` {of}: **{r['status']}** ({r['reason']})" for of, r in zip(named, told, strict=True)]
 
@@ -49,7 +51,7 @@ def varying(rows: pd.DataFrame, but: Sequence[str] = ()) -> list[str]:
 def _measured(rows: pd.DataFrame) -> str:
     keys = varying(rows)
     index = [key for key in keys if key != "path"] + ["variant"] + (["path"] if "path" in keys else [])
-    rows = rows.assign(text=[_value(row) for row in rows.itertuples()], shape=_differing(rows["shape"]))
+    rows = rows.assign(text=[_value(row) for row in rows.itertuples()], shape=differing(rows["shape"]))
     metrics = list(rows["metric"].unique())
     lines = []
     for values, own in rows.groupby(index, sort=False, dropna=False):
@@ -111,58 +113,12 @@ def _overall(rows: pd.DataFrame, keys: Sequence[str]) -> str:
     return f"{over} Left out: {left}." if left else over
 
 
-def _differing(shapes: pd.Series[str]) -> list[str]:
+def differing(shapes: pd.Series[str]) -> list[str]:
     """Of each shape, the axes in which they differ."""
     axes = [json.loads(shape) for shape in shapes]
     names = sorted({name for own in axes for name in own})
     told = [name for name in names if len({json.dumps(own.get(name)) for own in axes}) > 1]
     return [", ".join(f"{name}={own[name]}" for name in told if own.get(name) is not None) for own in axes]
-
-
-def _trained(rows: pd.DataFrame) -> str:
-    """Mean over seeds, and the difference to each control over the same seeds: they share split and order."""
-    paths = rows["path"].where(rows["path"] != "none").nunique()  # the real net has none
-    index = [*(key for key in varying(rows) if key != "path"), "variant", *(["path"] if paths > 1 else [])]
-    accuracy = rows[rows["metric"] == "accuracy"]
-    figures: list[dict[Any, Any]] = accuracy.to_dict("records")
-    by_case = {row["case_id"]: float(row["value"]) for row in figures}
-    by_variant = {(row["group_id"], row["variant"]): float(row["value"]) for row in figures}
-    lines: list[dict[str, Any]] = []
-    differences: list[tuple[dict[str, Any], str, tuple[Interval, float] | None]] = []
-    for values, own in rows.groupby(index, sort=False, dropna=False):
-        line = dict(zip(index, values, strict=True))
-        params = own[own["metric"] == "params"]["value"].astype(float)
-        line["params"] = readable(params.iloc[0], "1") if len(params) else ""
-        mine = own[own["metric"] == "accuracy"]
-        if len(mine):
-            found = mean_interval(mine["value"].astype(float).tolist())
-            line["accuracy (%)"] = plus_minus(100 * found.value, 50 * (found.hi - found.lo))
-            line["seeds"] = str(len(mine))
-            others = mine["case_id"] != mine["baseline_id"]
-            real = [by_case.get(baseline) for baseline in mine["baseline_id"][others]]
-            slim = [by_variant.get((group, f"slim real ({line['variant']})")) for group in mine["group_id"]]
-            line |= {"- real (points)": "", "- slim real (points)": ""}
-            differences.append((line, "- real (points)", _difference(mine[others], real)))
-            differences.append((line, "- slim real (points)", _difference(mine, slim)))
-        lines.append(line)
-    made = [(line, column, found) for line, column, found in differences if found]
-    adjusted = holm([p for _, _, (_, p) in made])
-    for (line, column, (interval, _)), p in zip(made, adjusted, strict=True):
-        line[column] = f"{plus_minus(100 * interval.value, 50 * (interval.hi - interval.lo))} (p = {p:.2g})"
-    shown = markdown(pd.DataFrame(lines).fillna(""))
-    return f"{shown}\n\n{_ADJUSTED.format(len(made))}" if len(made) > 1 else shown
-
-
-_ADJUSTED = (
-    "Differences are paired by seed, with an interval of 95 % each; p is that of Student's paired test, adjusted by "
-    "Holm for the {} comparisons of the table."
-)
-
-
-def _difference(mine: pd.DataFrame, control: Sequence[float | None]) -> tuple[Interval, float] | None:
-    """The difference over the pairs that there are, with its p-value; None with fewer than two."""
-    pairs = [(float(a), b) for a, b in zip(mine["value"], control, strict=True) if b is not None]
-    return paired_difference([a for a, _ in pairs], [b for _, b in pairs]) if len(pairs) > 1 else None
 
 
 def markdown(df: pd.DataFrame) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 
@@ -14,7 +14,8 @@ class DataInfo:
     family: its file in ``tasks/``; shape: the shape axes that the data decide; bundled: comes with an installed
     package or is made from the seed, nothing to download; remedy: what to do where it is not; kind: of the subjects
     that it trains, ``model`` or ``layer``; metrics: what it measures, the first being what choices are made by;
-    counts: examples in the published training and test parts, where the files are held to them.
+    counts: examples in the published training and test parts, where the files are held to them; extra: the extra of
+    this package that it needs.
     """
 
     family: str
@@ -25,6 +26,7 @@ class DataInfo:
     remedy: str = ""
     kind: str = "model"
     counts: tuple[int, int] | None = None
+    extra: str = ""
 
 
 _FETCH = "name its folder with --data-root, and --download to fetch it"
@@ -92,7 +94,7 @@ DATA: dict[str, DataInfo] = {
     "imagefolder-grey": _folder(4, _COLOURS["-grey"]),
     "sounds": _sounds(4, ""),
     "sounds-phase": _sounds(8, ", with phases"),
-    "sounds-room": _sounds(4, ", in rooms (pip install 'phnn-bench[audio]')"),
+    "sounds-room": replace(_sounds(4, ", in rooms (pip install 'phnn-bench[audio]')"), extra="audio"),
     "l3das21": _l3das21(4, ""),
     "l3das21-phase": _l3das21(8, ", with phases"),
     "l3das21-2mics": _l3das21(8, ", two microphones"),

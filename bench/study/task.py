@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,16 +25,18 @@ class Splits:
     Each has a length, and is indexed by a whole number, for one pair without a batch axis, or by a tensor of them,
     for a batch: float32 inputs and the targets that the task's loss takes, on the CPU.
     train: what is learned from; val: what choices are made by; test: what is reported, and nothing else looks at.
+    resampled: a seed draws all three from one set of examples; else the test part is published, or made anew.
     """
 
     train: Pairs
     val: Pairs
     test: Pairs
+    resampled: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            if len(getattr(self, field.name)) == 0:
-                raise ValueError(f"the {field.name} part is empty: there are too few examples to split")
+        for part in ("train", "val", "test"):
+            if len(getattr(self, part)) == 0:
+                raise ValueError(f"the {part} part is empty: there are too few examples to split")
 
 
 class StudyTask(Protocol):

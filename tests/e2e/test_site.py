@@ -122,7 +122,7 @@ def test_the_page_about_results_explains_every_column_status_mark_and_metric():
 
 def test_the_numbers_in_the_pages_are_those_of_the_reference_results():
     """Whatever is between the marks was put there by ``make docs-figures``."""
-    numbers = runpy.run_path(str(DOCS / "numbers.py"))
+    numbers = runpy.run_path(str(DOCS / "fill.py"))
     for page in (ROOT / "README.md", *sorted(DOCS.glob("*.md"))):
         text = page.read_text(encoding="utf-8")
         assert numbers["filled"](page) == text, f"{page.name} is not up to date: make docs-figures"

@@ -74,7 +74,7 @@ def test_the_methodology_shows_the_table(table):
 
 
 def test_a_block_whose_text_is_not_measured_yet_says_so(tmp_path):
-    found = runpy.run_path(str(ROOT / "docs" / "numbers.py"))
+    found = runpy.run_path(str(ROOT / "docs" / "fill.py"))
     page = tmp_path / "page.md"
     page.write_text("<!-- text: nowhere figure.txt -->\nan old figure\n<!-- end -->\n")
     assert found["filled"](page) == "<!-- text: nowhere figure.txt -->\n*Not measured yet.*\n<!-- end -->\n"

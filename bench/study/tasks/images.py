@@ -85,6 +85,7 @@ class Images(Classification):
             Shown(pixels[train], labels[train], look),
             Shown(pixels[val], labels[val], look),
             Shown(test_pixels, test_labels, look),
+            resampled=_source(self.name) == "digits",
         )
 
     def augment(self, inputs: Tensor, generator: torch.Generator) -> Tensor:
@@ -118,7 +119,7 @@ class Images(Classification):
         look = Look.fitted(_colour(self.name), sample)
         return Splits(
             Files(files, size, look), Files([train.samples[i] for i in rest[val]], size, look),
-            Files(test_files, size, look),
+            Files(test_files, size, look), resampled=test is None,
         )  # fmt: skip
 
 

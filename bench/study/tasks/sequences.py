@@ -73,4 +73,4 @@ def _digit_rows(seed: int, name: str) -> Splits:
     y = torch.from_numpy(labels)
     train = rest[within]
     x = (x - x[train].mean()) / x[train].std()
-    return Splits(*(TensorDataset(x[part], y[part]) for part in (train, rest[val], test)))
+    return Splits(*(TensorDataset(x[part], y[part]) for part in (train, rest[val], test)), resampled=True)

@@ -4,6 +4,7 @@
     <!-- figure: SWEEP NAME -->     … <!-- end -->    one of its figures
     <!-- text: FOLDER FILE -->      … <!-- end -->    what a command wrote there: Markdown as it is, .txt as printed
     <!-- list: bench metrics -->    … <!-- end -->    the table of metrics, from the code
+    <!-- finding: SWEEP NAME -->    … <!-- end -->    what docs/findings.py makes of that sweep's table
 
 ``make docs-figures`` runs it; ``--check`` only says whether anything would change.
 """
@@ -12,12 +13,13 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "results" / "reference"
-_BLOCK = re.compile(r"(<!-- (table|figure|text|list): (\S+) (.+?) -->\n).*?(<!-- end -->)", re.S)
+_BLOCK = re.compile(r"(<!-- (table|figure|text|list|finding): (\S+) (.+?) -->\n).*?(<!-- end -->)", re.S)
 
 
 def folder_of(sweep: str) -> Path:
@@ -57,6 +59,18 @@ def metrics() -> str:
     return "\n".join([head, *rows])
 
 
+def finding(sweep: str, name: str) -> str:
+    """A table of the findings; a line that says so while nothing has measured it."""
+    if not any((REFERENCE / sweep).glob("*/table.parquet")):
+        return "*Not measured yet.*"
+    import pandas as pd
+
+    known = runpy.run_path(str(Path(__file__).with_name("findings.py")))["FINDINGS"]
+    if name not in known:
+        sys.exit(f"docs/findings.py has no {name!r}: it has {', '.join(known)}")
+    return str(known[name](pd.read_parquet(folder_of(sweep) / "table.parquet")))
+
+
 def filled(path: Path) -> str:
     """The text of a document with every block filled."""
 
@@ -66,6 +80,8 @@ def filled(path: Path) -> str:
             return f"{begin}{table(sweep, name)}\n{end}"
         if kind == "list":
             return f"{begin}{metrics()}\n{end}"
+        if kind == "finding":
+            return f"{begin}{finding(sweep, name)}\n{end}"
         if kind == "text":
             return f"{begin}{text(sweep, name)}\n{end}"
         image = os.path.relpath(folder_of(sweep) / "figures" / f"{name}.png", path.parent)

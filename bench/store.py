@@ -44,7 +44,7 @@ class Store:
         self._news: list[Line] = []
         with self._writing(folder):
             (folder / "logs").mkdir(parents=True, exist_ok=True)
-            for name in (".lock", "logs", "claims", _TASKS, _PLAN):
+            for name in (".lock", "logs", "claims", "checkpoints", "tracks", _TASKS, _PLAN):
                 inside(folder, name)
             with self._locked():
                 for name in (_TASKS, _PLAN):

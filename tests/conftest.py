@@ -15,11 +15,19 @@ _PR_SET_PDEATHSIG = 1
 
 @pytest.fixture(scope="session")
 def tied() -> Callable[[], object] | None:
-    """A ``preexec_fn`` for what a test starts: the kernel ends it with the test run, even one that is killed."""
+    """A ``preexec_fn`` for what a test starts: the kernel ends it with the test run, even one that is killed.
+
+    It hears Ctrl-C, too, where the test run does not: a shell without a terminal starts what is in the background so.
+    """
     if sys.platform != "linux":
         return None
     library = ctypes.CDLL(None)
-    return lambda: library.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+    def tie() -> None:
+        library.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    return tie
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

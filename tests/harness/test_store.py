@@ -268,7 +268,7 @@ def test_a_folder_that_cannot_be_written_is_named_with_the_remedy(tmp_path):
         Store(tmp_path / "file" / "run")
 
 
-@pytest.mark.parametrize("name", [".lock", "logs", "claims", "tasks.jsonl", "plan.jsonl"])
+@pytest.mark.parametrize("name", [".lock", "logs", "claims", "checkpoints", "tracks", "tasks.jsonl", "plan.jsonl"])
 def test_a_link_in_a_run_folder_leads_no_writer_out_of_it(tmp_path, name):
     outside = tmp_path / "outside"
     outside.mkdir()

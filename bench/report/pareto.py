@@ -86,17 +86,18 @@ def _fronts(keys: dict[str, str], rows: pd.DataFrame, costs: pd.DataFrame) -> It
             yield {**keys, "metric": metric, "cost": cost, **named, **told}
 
 
-def _places(rows: pd.DataFrame) -> list[tuple[str, str, str, str]]:
+def _places(rows: pd.DataFrame) -> pd.Series[Any]:
     """What a training shares with the same net measured by itself: subject, variant, path, shape but the batch."""
     bare = {shape: _without_batch(shape) for shape in rows["shape"].unique()}
-    return list(zip(rows["subject"], rows["variant"], rows["path"], rows["shape"].map(bare), strict=True))
+    places = zip(rows["subject"], rows["variant"], rows["path"], rows["shape"].map(bare), strict=True)
+    return pd.Series(list(places), index=rows.index, dtype=object)
 
 
 def _without_batch(shape: str) -> str:
     return json.dumps({axis: value for axis, value in json.loads(shape).items() if axis != "batch"}, sort_keys=True)
 
 
-Costs = Mapping[tuple[str, str, str, str], float]
+Costs = Mapping[Any, float]  # by place
 
 
 def _costs(rows: pd.DataFrame, cost: str) -> Costs:

@@ -46,7 +46,8 @@ def _folded(rows: pd.DataFrame, x: str) -> pd.DataFrame:
     """
     made = [rows.assign(turn=0)] if not len(rows) else []
     for _, own in rows.groupby(["subject", "phase"], sort=False):
-        own, count, keys = own.copy(), own["variant"].nunique(), []
+        keys: list[str] = []
+        own, count = own.copy(), own["variant"].nunique()
         for key in (key for key in _FOLDED if key != x):
             levels = own[key].nunique()
             if levels > 1 and count * levels <= _MOST_ROWS and own[key].notna().all():

@@ -148,7 +148,8 @@ def _legend(figure: Figure, axes: Sequence[Axes], note: str, preset: Preset) -> 
 
 def _settle(figure: Figure) -> None:
     """Lay the figure out once, drop tick labels that would overlap, and keep it so for every file that is written."""
-    figure.draw_without_rendering()
+    if (engine := figure.get_layout_engine()) is not None:
+        engine.execute(figure)
     for axis in figure.axes:
         if axis.get_visible():
             _thin(axis.xaxis, 0)

@@ -47,8 +47,9 @@ def trained(rows: pd.DataFrame, title: str, name: str) -> Table:
             line["seeds"] = Cell(str(mine["seed"].nunique()), mine["seed"].nunique())
             line |= _rates(of_line)
             peers = sound[sound["env_id"] == mine["env_id"].iloc[0]]
-            for control, ids in zip(_CONTROLS, (mine["baseline_id"], slim_controls(mine, peers)), strict=True):
-                if one := compare(mine, peers, list(ids), compared):
+            controls: list[list[str | None]] = [mine["baseline_id"].tolist(), slim_controls(mine, peers)]
+            for control, ids in zip(_CONTROLS, controls, strict=True):
+                if one := compare(mine, peers, ids, compared):
                     made.append((line, control, one))
         elif lost:
             line[_metric_head(compared)] = Cell(lost[0].partition(",")[0], notes=lost)
@@ -123,7 +124,7 @@ def _mean(metric: str, values: Sequence[float], notes: tuple[str, ...]) -> Cell:
     found = mean(metric, values)
     if metric in MAGNITUDES:
         text = f"{found.value:.1e}" if math.isnan(found.lo) else f"{found.value:.1e} [{found.lo:.1e}, {found.hi:.1e}]"
-        return Cell(text, *(float(f"{end:.3g}") for end in (found.value, found.lo, found.hi)), notes=notes)
+        return Cell(text, _short(found.value), _short(found.lo), _short(found.hi), notes=notes)
     factor = units.scale(metric, []).factor
     value, lo, hi = (end / factor for end in (found.value, found.lo, found.hi))
     return Cell(numbers.plus_minus(value, (hi - lo) / 2), *numbers.supported(value, lo, hi), notes=notes)
@@ -134,9 +135,13 @@ def _difference(metric: str, one: Comparison, p: float) -> Cell:
     ends = (one.interval.value, one.interval.lo, one.interval.hi)
     if metric in MAGNITUDES:
         value, lo, hi = map(math.exp, ends)
-        return Cell(f"{value:.2g} [{lo:.2g}, {hi:.2g}] {said}", *(float(f"{end:.3g}") for end in (value, lo, hi)))
+        return Cell(f"{value:.2g} [{lo:.2g}, {hi:.2g}] {said}", _short(value), _short(lo), _short(hi))
     value, lo, hi = (end / units.scale(metric, []).factor for end in ends)
     return Cell(f"{numbers.plus_minus(value, (hi - lo) / 2)} {said}", *numbers.supported(value, lo, hi))
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.3g}")
 
 
 def _rates(own: pd.DataFrame) -> Line:

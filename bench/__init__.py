@@ -18,7 +18,7 @@ def load(path: str | os.PathLike[str]) -> pd.DataFrame:
     docs/format.md has the columns. Of several runs: their rows one after the other, with a column ``run`` that names
     the folder of each. Raises UsageError for what is none of these, or is damaged.
     """
-    from . import tidy  # pandas loads when it is needed
+    from .table import tidy  # pandas loads when it is needed
 
     return tidy.load(path)
 
@@ -28,6 +28,6 @@ def wide(df: pd.DataFrame) -> pd.DataFrame:
 
     Raises UsageError where two rows of ``df`` say the same metric of one case on one machine.
     """
-    from . import tidy
+    from .table import tidy
 
     return tidy.wide(df)

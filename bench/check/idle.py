@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .. import watch
+from ..machine import watch
 from ..stats import Interval, mean_interval
 from .judge import Finding
 
 SLICES, SECONDS = 10, 0.2  # the counters advance in steps of 10 ms
 
-Seen = Mapping[str, Any]  # what bench.watch says of a time
+Seen = Mapping[str, Any]  # what bench.machine.watch says of a time
 
 
 def look_on(

@@ -7,8 +7,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from .. import env
 from ..launch.processes import Worker, ending, last_line
+from ..machine import env
 from . import idle
 from .messages import Answer, Order
 from .session import CheckFailedError, Machine

@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 
-from ..parent import follow_parent
+from ..work.parent import follow_parent
 
 _BYTES = 64 << 20
 

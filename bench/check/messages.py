@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from ..sweep import Protocol
+from ..plan.sweep import Protocol
 
 Family = Literal["matmul", "conv", "copy"]
 

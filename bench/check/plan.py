@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import get_args
 
-from ..sweep import Protocol
+from ..plan.sweep import Protocol
 from .messages import Family, Kernel, Pair
 
 FAMILIES: tuple[Family, ...] = get_args(Family)

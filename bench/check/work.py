@@ -17,8 +17,8 @@ from torch.nn import functional
 
 from phnn.timing import Clock, Samples
 
-from .. import devices
-from ..sweep import Protocol
+from ..machine import devices
+from ..plan.sweep import Protocol
 from .messages import Family, Kernel, Pair, Timed
 
 Call = Callable[[], object]

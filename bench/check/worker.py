@@ -12,8 +12,8 @@ import torch
 
 from phnn.timing import no_sync
 
-from ..parent import follow_parent
-from ..sweep import Protocol
+from ..plan.sweep import Protocol
+from ..work.parent import follow_parent
 from . import peers, work
 from .messages import Answer, Kernel, Order, Pair, Timed
 

@@ -20,7 +20,7 @@ def check(
     out: Annotated[Path | None, typer.Option(help="a JSON file for all figures and raw ratios")] = None,
 ) -> None:
     """Test this machine with the harness: which differences does it tell apart? Exits with 3 if a bar is missed."""
-    from .. import env
+    from ..machine import env
 
     if device not in ("cpu", "cuda"):
         raise UsageError(f"--device: {device!r} is neither cpu nor cuda")
@@ -34,7 +34,7 @@ def check(
         )
     from ..check import launch, session, tell
     from ..check.plan import FULL, QUICK
-    from ..store import write_whole
+    from ..store.folder import write_whole
 
     try:
         with launch.local(device) as machine:

@@ -38,7 +38,7 @@ def compare(
     """
     from ..compare import gate, source, told, where
     from ..compare.comparison import compare as compare_sides
-    from ..store import write_whole
+    from ..store.folder import write_whole
 
     gates = [gate.parse(text) for text in fail_on or []]
     if out is not None and out.suffix != ".csv":

@@ -10,7 +10,7 @@ import typer
 from ..errors import UsageError
 
 if TYPE_CHECKING:
-    from ..roofs import Roofs
+    from ..machine.roofs import Roofs
 
 
 def env(
@@ -22,8 +22,8 @@ def env(
     seconds: Annotated[float, typer.Option("--seconds", min=0.0, help="of each step of the calibration")] = 1.0,
 ) -> None:
     """Show what identifies this machine and software in every record, and the roofs measured on it."""
-    from .. import roofs
-    from ..env import check_device, describe
+    from ..machine import roofs
+    from ..machine.env import check_device, describe
 
     if device not in ("cpu", "cuda"):
         raise UsageError(f"--device: {device!r} is neither cpu nor cuda")
@@ -41,8 +41,8 @@ def env(
 
 
 def _calibrated(device: str, threads: list[int], seconds: float) -> Roofs:
-    from ..calibrate import calibrate
-    from ..watch import reasons
+    from ..machine.calibrate import calibrate
+    from ..machine.watch import reasons
 
     measured = calibrate(device, threads, seconds)
     for reason in reasons(measured.watch):

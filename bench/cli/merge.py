@@ -10,7 +10,7 @@ import typer
 from .options import OK, SOME_FAILED, Filters
 
 if TYPE_CHECKING:
-    from ..merge import Merged
+    from ..store.merge import Merged
 
 _SHOWN = 20  # conflicts
 
@@ -23,7 +23,7 @@ def merge(
     filters: Filters = None,
 ) -> None:
     """Join runs of one machine or several: every finished task once. Exits with 3 if they contradict each other."""
-    from ..merge import merge as join
+    from ..store.merge import merge as join
 
     found = join(folders, out, filters or ())
     typer.echo(told(found, out))

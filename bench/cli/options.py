@@ -10,8 +10,8 @@ import typer
 from ..errors import UsageError
 
 if TYPE_CHECKING:
-    from ..case import Planned
-    from ..sweep import Sweep
+    from ..plan.case import Planned
+    from ..plan.sweep import Sweep
 
 OK, USAGE, SOME_FAILED, NOTHING_SUCCEEDED, GATE_CLOSED, INTERRUPTED = 0, 2, 3, 4, 5, 130
 
@@ -43,9 +43,9 @@ def planned_of(
 ) -> tuple[Sweep, list[Planned]]:
     from phnn.plugins import load_named
 
-    from ..selection import select
+    from ..plan.selection import select
+    from ..plan.sweep import expand, load
     from ..study.catalog import DATA
-    from ..sweep import expand, load
 
     if data is not None and data not in DATA:
         raise UsageError(f"--data: unknown data set {data!r}: choose one of {', '.join(DATA)}")

@@ -70,9 +70,9 @@ Tell = Callable[[str], object]
 
 def write_report(folder: Path, out: Path, wanted: Wanted | None = None, tell: Tell = typer.echo) -> list[str]:
     """Derive the records, write tables and figures, name them; the statuses of all rows."""
-    from ..records import missing
-    from ..store import read_plan
-    from ..tidy import of_run
+    from ..store.folder import read_plan
+    from ..table.records import missing
+    from ..table.tidy import of_run
 
     df = of_run(folder)
     if not len(df):
@@ -92,7 +92,7 @@ def _show(
     from ..report import curves, figures, page, paper, pareto, style, table, tables
     from ..report.provenance import provenance
     from ..report.summary import section, summary
-    from ..store import inside, write_whole
+    from ..store.folder import inside, write_whole
 
     preset = style.preset(wanted.preset)
     specs = figures.load(wanted.figures) if wanted.figures else None

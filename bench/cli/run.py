@@ -29,10 +29,10 @@ from .report import write_report
 from .where import On, Where, where
 
 if TYPE_CHECKING:
-    from ..case import Planned
-    from ..events import Events
-    from ..run import Options, Summary
-    from ..sweep import Sweep
+    from ..plan.case import Planned
+    from ..plan.sweep import Sweep
+    from ..schedule.events import Events
+    from ..schedule.run import Options, Summary
 
 
 class OnError(StrEnum):
@@ -91,11 +91,11 @@ def run(
     Exits with 0 if all is well, skipped or unsupported here, 3 if some failed, 4 if nothing succeeded, 2 if it was
     asked wrongly.
     """
-    from .. import estimate
-    from ..events import make_events
-    from ..resume import Policy
-    from ..run import Options
-    from ..selection import shard as shard_of
+    from ..plan.selection import shard as shard_of
+    from ..schedule import estimate
+    from ..schedule.events import make_events
+    from ..schedule.resume import Policy
+    from ..schedule.run import Options
 
     budget = estimate.parse(time_budget) if time_budget else None
     sweep, planned = planned_of(sweep_file, filters, data, plugins, quick)
@@ -141,11 +141,11 @@ def _measure(
     machines: Where,
     stream: Events,
 ) -> Summary:
-    from ..events import Several
-    from ..progress import make_progress
-    from ..run import run as run_sweep
-    from ..store import Store
-    from ..sweep import load
+    from ..plan.sweep import load
+    from ..schedule.events import Several
+    from ..schedule.progress import make_progress
+    from ..schedule.run import run as run_sweep
+    from ..store.folder import Store
 
     with Store(folder) as store:
         store.tasks()  # a damaged store is found before anything in it is replaced
@@ -167,9 +167,9 @@ def _say(text: str) -> None:
 
 
 def _tell_plan(sweep: Sweep, planned: list[Planned], folder: Path, options: Options, machines: Where) -> None:
-    from .. import estimate
-    from ..run import plan
-    from ..store import read_tasks
+    from ..schedule import estimate
+    from ..schedule.run import plan
+    from ..store.folder import read_tasks
 
     lines = read_tasks(folder)
     with machines.engine(folder, lines, options.policy.fresh, typer.echo) as engine:

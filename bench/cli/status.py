@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import UsageError
-from ..estimate import spoken
+from ..schedule.estimate import spoken
 from .options import Data, Filters, Plugins, planned_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..status import Kind
+    from ..store.status import Kind
 
 
 def status(
@@ -24,10 +24,10 @@ def status(
     plugins: Plugins = None,
 ) -> None:
     """Show what is done, failed and left of a run folder's sweep by kind of task, and how long the rest will take."""
-    from ..case import Case
-    from ..claims import held
-    from ..lines import each
-    from ..status import status as count
+    from ..plan.case import Case
+    from ..store.claims import held
+    from ..store.lines import each
+    from ..store.status import status as count
 
     if not (folder / "plan.jsonl").is_file():
         raise UsageError(f"{folder} is no run folder: it has no plan.jsonl; make one with bench run")

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from ..launch.local import Local
     from ..launch.profile import Profile
     from ..launch.slurm import Slurm
-    from ..resume import Place
-    from ..store import Store
-    from ..sweep import Sweep
+    from ..plan.sweep import Sweep
+    from ..schedule.resume import Place
+    from ..store.folder import Store
 
 Tell = Callable[[str], None]
 
@@ -61,16 +61,16 @@ class _Here:
     """This machine."""
 
     def __init__(self, device: str) -> None:
-        from .. import env
-        from ..resume import Place
+        from ..machine import env
+        from ..schedule.resume import Place
 
         env.check_device(device)  # before anything is written
         self.device, self.name = device, env.env_id(device)
         self.places = (Place(env_id=self.name),)
 
     def describe(self, store: Store) -> None:
-        from .. import env, roofs
-        from ..merge import keep_described
+        from ..machine import env, roofs
+        from ..store.merge import keep_described
 
         keep_described(store.folder, self.name)
         store.write("env.json", json.dumps(env.describe(self.device), indent=2) + "\n")
@@ -92,7 +92,7 @@ class _Cluster:
 
     @property
     def places(self) -> tuple[Place, ...]:
-        from ..resume import Place
+        from ..schedule.resume import Place
 
         return tuple(Place(hardware=kind) for kind in self.profile.kinds)
 

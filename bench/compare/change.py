@@ -16,7 +16,6 @@ from typing import Any
 
 import pandas as pd
 
-from ..findings import Finding, Findings
 from ..metrics import METRICS
 from ..stats import (
     LEVEL,
@@ -28,6 +27,7 @@ from ..stats import (
     log_estimate,
     process_interval,
 )
+from ..table.findings import Finding, Findings
 from .direction import by_difference
 
 Row = Mapping[Any, Any]  # a column's name → its value

@@ -9,16 +9,7 @@ import pandas as pd
 
 from ..errors import UsageError
 from ..metrics import METRICS
-from ..stats import (
-    MARGIN,
-    Estimate,
-    Interval,
-    Verdict,
-    combination,
-    estimate_interval,
-    together,
-    verdict_level,
-)
+from ..stats import MARGIN, Estimate, Interval, Verdict, combination, estimate_interval, together, verdict_level
 from .change import Change, change, of_one_run, over_seeds, shown
 from .direction import worse
 from .pairing import pair

@@ -15,9 +15,9 @@ from itertools import combinations
 import pandas as pd
 
 from ..errors import UsageError
-from ..findings import Findings
 from ..metrics import METRICS
 from ..stats import MARGIN, Estimate, Interval, Verdict, combination, estimate_interval, verdict_level
+from ..table.findings import Findings
 from .change import change, of_one_run, shown
 from .direction import turned, worse
 from .where import as_text

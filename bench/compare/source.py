@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from .. import tidy
 from ..errors import UsageError
-from ..findings import Findings
-from ..lines import Line, each
+from ..store.lines import Line, each
+from ..table import tidy
+from ..table.findings import Findings
 from ..uncollected import uncollected
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from phnn.algebras import near_matches
 
 from ..errors import UsageError
-from ..selection import COMMA, canonical, parse_filter
+from ..plan.selection import COMMA, canonical, parse_filter
 
 # what a row can be selected by, besides the axes in its shape; run: of a folder of runs
 KEYS = (

@@ -13,10 +13,10 @@ from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
 
-from ..case import Case, digest
 from ..errors import UsageError
-from ..lines import SCHEMA, Line, Name, parse, plain, text_of
-from ..store import write_whole
+from ..plan.case import Case, digest
+from ..store.folder import write_whole
+from ..store.lines import SCHEMA, Line, Name, parse, plain, text_of
 
 TIMER = "pytest_benchmark"  # as a factor: these times are never compared with those of other timers
 

@@ -1,7 +1,7 @@
-"""What runs orders: the border between the scheduler (``bench.run``) and the places where processes are started.
+"""What runs orders: the border between ``bench.schedule`` and the places where processes are started.
 
 The unit of work is one task's command: what one fresh process shall do. An engine starts it somewhere, waits, and
-says how it ended; it neither judges nor repeats. What follows from an ending is decided by ``bench.outcome``.
+says how it ended; it neither judges nor repeats. What follows from an ending, ``outcome`` decides.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from ..case import Kind
-from ..protocol import Reply, Request
+from ..plan.case import Kind
+from ..work.protocol import Reply, Request
 
 # lost: the node or the job vanished, and nothing is known of the process
 Ending = Literal["replied", "timeout", "died", "lost"]

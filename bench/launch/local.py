@@ -15,11 +15,12 @@ from typing import Any
 import psutil
 from pydantic import ValidationError
 
-from .. import crumb, env
-from ..case import Kind
 from ..errors import UsageError
-from ..protocol import NO_SPACE, Reply
-from ..store import inside
+from ..machine import env
+from ..plan.case import Kind
+from ..store.folder import inside
+from ..work import crumb
+from ..work.protocol import NO_SPACE, Reply
 from . import oom
 from .engine import Attempt, Crumb, Order
 from .processes import CAN_FORK, Programs, Worker, tail

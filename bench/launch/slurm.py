@@ -18,8 +18,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..case import Kind
 from ..errors import UsageError
+from ..plan.case import Kind
 from .cluster import Cluster, Place, RefusedError, Seen, Submitit
 from .engine import Attempt, Order
 from .processes import tail

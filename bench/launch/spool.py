@@ -24,11 +24,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from phnn.registry import origin
 
-from .. import env, roofs
-from ..case import digest
 from ..errors import UsageError
-from ..protocol import Reply, Request
-from ..store import inside
+from ..machine import env, roofs
+from ..plan.case import digest
+from ..store.folder import inside
+from ..work.protocol import Reply, Request
 from .engine import Crumb, Order
 
 _KEY = r"^[0-9a-f]{12}\.[0-9]{1,4}\.[0-9a-f]{12}$"

@@ -19,10 +19,10 @@ from typing import Any
 
 from phnn import plugins
 
-from .. import env
-from ..case import Kind
 from ..errors import UsageError
-from ..store import inside
+from ..machine import env
+from ..plan.case import Kind
+from ..store.folder import inside
 from .engine import Attempt, Engine, Order
 from .local import Local
 from .spool import Answer, Asked, Spool, describe, revision

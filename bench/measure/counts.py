@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..protocol import Result
-from ..subject import Subject, build
+from ..work.protocol import Result
+from ..work.subject import Subject, build
 from . import flops, params, traffic
 
 

@@ -22,8 +22,8 @@ import torch
 
 from phnn.timing import no_sync
 
-from .. import nvml
-from ..nvml import AbsentError
+from ..machine import nvml
+from ..machine.nvml import AbsentError
 
 WINDOW = 2.0  # seconds
 TICKS = 10

@@ -22,8 +22,8 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 from phnn.cost import Cost
 from phnn.registry import origin
 
-from ..case import Case
-from ..subject import Subject
+from ..plan.case import Case
+from ..work.subject import Subject
 
 
 def costs(subject: Subject) -> Cost:

@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
-from ..case import Case
-from ..subject import Subject, build
+from ..plan.case import Case
+from ..work.subject import Subject, build
 
 RESOLUTION = 1 / 64  # of the batch that is found
 LIMIT = 1 << 20  # examples: a call that takes so many is not short of memory
@@ -80,7 +80,7 @@ def largest_batch(
 ) -> Found:
     """The largest batch of ``case``, whose own batch is the first that is tried; UnaskedError where there is none.
 
-    make, cuda: ``bench.subject.build`` and the interface of ``torch.cuda``. Raises torch's OutOfMemoryError if not
+    make, cuda: ``subject.build`` and the interface of ``torch.cuda``. Raises torch's OutOfMemoryError if not
     even one example fits.
     """
     if device != "cuda":

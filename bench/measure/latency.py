@@ -13,7 +13,7 @@ from functools import cache
 
 from phnn import timing
 
-from ..devices import Device
+from ..machine.devices import Device
 
 MIN_ROUNDS = 8
 _TAIL = 0.025  # on either side of a 95 % interval

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..subject import count_params
+from ..work.subject import count_params
 
 
 def params(module: nn.Module) -> int:

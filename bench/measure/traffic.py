@@ -27,8 +27,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from phnn.cost import Cost
 
-from ..case import Case
-from ..subject import Subject
+from ..plan.case import Case
+from ..work.subject import Subject
 
 _BACKWARD = 3  # a call forward and backward, over one forward: a product and its two gradients
 _OPTIMIZER = 5  # passes over the parameters of a step of SGD with momentum: p, g, m read, p, m written

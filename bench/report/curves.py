@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..store import write_whole
+from ..store.folder import write_whole
 
 # what identifies a training, as the tidy table has it
 KEYS = ("subject", "variant", "algebra", "n", "path", "control", "data", "seed", "recipe", "case_id", "group_id",

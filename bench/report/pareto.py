@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from ..metrics import METRICS
-from ..store import write_whole
+from ..store.folder import write_whole
 from .trained import headline, mean
 
 # the costs that accuracy is weighed against; a cost that nothing measured has no panel

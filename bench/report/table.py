@@ -17,9 +17,9 @@ from pyarrow import parquet as pa_parquet
 from phnn.algebras import near_matches
 
 from ..errors import UsageError
-from ..lines import SCHEMA, plain
-from ..records import COLUMNS, OWN, SHARED, Columns
-from ..store import write_whole
+from ..store.folder import write_whole
+from ..store.lines import SCHEMA, plain
+from ..table.records import COLUMNS, OWN, SHARED, Columns
 
 _WHOLE = ("n", "rank", "seed", "threads", "samples", "processes", "schema", "batch", "channels", "out_channels",
           "size", "kernel_size")  # fmt: skip

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from bench.metrics import METRICS
-from bench.protocol import Status
-from bench.records import COLUMNS
+from bench.table.records import COLUMNS
+from bench.work.protocol import Status
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

@@ -5,7 +5,7 @@ import sys
 from collections import Counter
 
 import bench
-from bench.store import read_tasks
+from bench.store.folder import read_tasks
 
 SWEEP = """
 schema = 1

@@ -9,8 +9,8 @@ import time
 import psutil
 import pytest
 
-from bench.records import derive
-from bench.store import read_plan, read_tasks
+from bench.store.folder import read_plan, read_tasks
+from bench.table.records import derive
 
 HEAD = """
 schema = 1

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from bench.store import read_tasks
+from bench.store.folder import read_tasks
 
 SWEEP = """
 schema = 1

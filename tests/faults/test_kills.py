@@ -15,8 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from bench.records import derive
-from bench.store import read_plan, read_tasks
+from bench.store.folder import read_plan, read_tasks
+from bench.table.records import derive
 
 SWEEP = """
 schema = 1
@@ -64,7 +64,7 @@ def workers(parent):
             with contextlib.suppress(OSError, psutil.NoSuchProcess):
                 task = task_of(process)
                 forks = [task_of(child) for child in process.children()]
-                if task or "bench.forker" in process.cmdline():
+                if task or "bench.work.forker" in process.cmdline():
                     found[process.pid] = task or next(filter(None, forks), "")
     return found
 

@@ -4,7 +4,7 @@ import signal
 import time
 from collections import Counter
 
-from bench.store import read_tasks
+from bench.store.folder import read_tasks
 
 SWEEP = """
 schema = 1

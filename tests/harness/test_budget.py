@@ -4,9 +4,9 @@ import pytest
 from engines import ended, sound
 from played import failing, go, statuses
 
-from bench.records import derive
-from bench.resume import Place, Policy
-from bench.store import Store, read_plan, read_tasks
+from bench.schedule.resume import Place, Policy
+from bench.store.folder import Store, read_plan, read_tasks
+from bench.table.records import derive
 
 
 def test_time_that_is_short_goes_to_what_is_urgent_and_the_rest_is_skipped_and_resumed(tiny, tmp_path):

@@ -14,8 +14,8 @@ from bench.check import judge, messages, plan, session, tell, work
 from bench.check.judge import Comparison, Finding
 from bench.check.messages import Kernel, Pair, Timed
 from bench.measure.latency import stop_rule
+from bench.plan.sweep import Protocol
 from bench.stats import Interval, Verdict
-from bench.sweep import Protocol
 from phnn import timing
 
 PLAN = plan.Plan(

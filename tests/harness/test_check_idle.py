@@ -1,4 +1,4 @@
-"""Whether the machine is left alone, from what bench.watch says of it."""
+"""Whether the machine is left alone, from what bench.machine.watch says of it."""
 
 import pytest
 

@@ -9,7 +9,7 @@ import pytest
 from bench.check import launch, peers, session
 from bench.check.messages import Kernel, Order, Pair
 from bench.check.pytest_timer import pytest_benchmark
-from bench.sweep import Protocol
+from bench.plan.sweep import Protocol
 
 SMALL = Kernel(family="copy", size=4)
 BRIEF = Protocol(processes=2, budget=0.02)

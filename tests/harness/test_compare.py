@@ -9,7 +9,6 @@ from runs import CODE, write_run
 from scipy import stats as reference
 from typer.testing import CliRunner
 
-from bench import sweep
 from bench.cli import app
 from bench.compare import gate, source, told
 from bench.compare.caveats import caveats
@@ -17,6 +16,7 @@ from bench.compare.change import Method
 from bench.compare.comparison import compare, side
 from bench.compare.where import any_of, one_each
 from bench.errors import UsageError
+from bench.plan import sweep
 from bench.report import table
 from bench.stats import Verdict
 from phnn.algebras import algebra

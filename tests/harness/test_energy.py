@@ -6,11 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from bench import nvml, worker
-from bench.case import Case
+from bench.machine import nvml
+from bench.machine.nvml import AbsentError
 from bench.measure import energy
 from bench.measure.energy import Rapl, per_call
-from bench.nvml import AbsentError
+from bench.plan.case import Case
+from bench.work import worker
 
 
 @dataclass

@@ -2,10 +2,10 @@
 
 import pytest
 
-from bench import estimate
-from bench.case import Case, Task
 from bench.errors import UsageError
-from bench.sweep import Protocol
+from bench.plan.case import Case, Task
+from bench.plan.sweep import Protocol
+from bench.schedule import estimate
 
 
 def case(algebra="ph", n=4, subject="linear", **shape):

@@ -6,13 +6,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bench import execution, worker
-from bench.case import Case
-from bench.execution import CannotCompileError
 from bench.measure import memory, numerics
-from bench.protocol import Request
-from bench.subject import build
-from bench.sweep import Protocol
+from bench.plan.case import Case
+from bench.plan.sweep import Protocol
+from bench.work import execution, worker
+from bench.work.execution import CannotCompileError
+from bench.work.protocol import Request
+from bench.work.subject import build
 from phnn.registry import find
 from phnn.tolerances import tolerance
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import sweep as sweeps
-from bench.case import tasks
 from bench.metrics import METRICS
+from bench.plan import sweep as sweeps
+from bench.plan.case import tasks
 from phnn.registry import find
 
 ROOT = Path(__file__).parents[2]

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from bench.case import Case
 from bench.cli import app
 from bench.compare import source
 from bench.compare.comparison import compare, side
 from bench.errors import UsageError
 from bench.importers import pytest_benchmark as importer
-from bench.merge import merge
+from bench.plan.case import Case
+from bench.store.merge import merge
 
 ROOT = Path(__file__).resolve().parents[2]
 

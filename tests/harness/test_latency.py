@@ -7,11 +7,12 @@ import pytest
 import torch
 from fake_gpu import FakeGpu
 
-from bench import caches, devices, worker
-from bench.devices import Cpu, Cuda
+from bench.machine import caches, devices
+from bench.machine.devices import Cpu, Cuda
 from bench.measure import latency
-from bench.protocol import Request
-from bench.sweep import Protocol
+from bench.plan.sweep import Protocol
+from bench.work import worker
+from bench.work.protocol import Request
 from phnn import timing
 
 WARM, COLD = 1e-4, 3e-4  # seconds of the kernel

@@ -13,12 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import bench
-from bench.case import Case
 from bench.errors import UsageError
-from bench.lines import read_plan, read_tasks, text_of
-from bench.merge import merge
-from bench.records import COLUMNS, missing
+from bench.plan.case import Case
 from bench.report import table
+from bench.store.lines import read_plan, read_tasks, text_of
+from bench.store.merge import merge
+from bench.table.records import COLUMNS, missing
 
 REAL, PH, NET = (
     case(),

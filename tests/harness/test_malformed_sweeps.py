@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bench import selection, sweep
-from bench.case import tasks
 from bench.errors import UsageError
 from bench.metrics import METRICS
+from bench.plan import selection, sweep
+from bench.plan.case import tasks
 
 KINDS = {name: metric.task for name, metric in METRICS.items()}
 QUICK = next(path for path in sweep.own_sweeps() if path.stem == "quick").read_text()

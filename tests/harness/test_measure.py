@@ -10,12 +10,12 @@ import torch
 
 import phnn
 import phnn.cost
-from bench import execution, worker
-from bench.case import Case
 from bench.measure import flops, memory, numerics, params
-from bench.protocol import Request, Result
-from bench.subject import SLIM_TOLERANCE, build, build_module, count_params, slim_scale
-from bench.sweep import Protocol
+from bench.plan.case import Case
+from bench.plan.sweep import Protocol
+from bench.work import execution, worker
+from bench.work.protocol import Request, Result
+from bench.work.subject import SLIM_TOLERANCE, build, build_module, count_params, slim_scale
 from phnn.registry import find
 from phnn.tolerances import tolerance
 

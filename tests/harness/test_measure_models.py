@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bench.case import Case
 from bench.measure import flops, memory, numerics
-from bench.subject import SLIM_TOLERANCE, build, build_module, count_params
+from bench.plan.case import Case
+from bench.work.subject import SLIM_TOLERANCE, build, build_module, count_params
 from phnn.registry import find
 from phnn.tolerances import tolerance
 

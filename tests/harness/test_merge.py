@@ -9,9 +9,9 @@ from typer.testing import CliRunner
 import bench
 from bench.cli import app
 from bench.errors import UsageError
-from bench.lines import read_plan, read_tasks, text_of
-from bench.merge import merge
-from bench.roofs import Roofs
+from bench.machine.roofs import Roofs
+from bench.store.lines import read_plan, read_tasks, text_of
+from bench.store.merge import merge
 
 REAL, PH = case(), case(4)
 PLAN = planned(REAL, PH)

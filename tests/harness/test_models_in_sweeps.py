@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from bench.case import Case
 from bench.errors import UsageError
 from bench.measure import flops, numerics
-from bench.subject import SLIM_TOLERANCE, build, build_module, count_params
-from bench.sweep import Sweep, expand
+from bench.plan.case import Case
+from bench.plan.sweep import Sweep, expand
+from bench.work.subject import SLIM_TOLERANCE, build, build_module, count_params
 from phnn.registry import find
 from phnn.tolerances import tolerance
 

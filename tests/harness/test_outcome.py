@@ -3,11 +3,11 @@
 import pytest
 from engines import ended, sound
 
-from bench import outcome
-from bench.case import Task
 from bench.launch.engine import Order
-from bench.protocol import Reply, Request, Result
-from bench.sweep import Protocol
+from bench.plan.case import Task
+from bench.plan.sweep import Protocol
+from bench.schedule import outcome
+from bench.work.protocol import Reply, Request, Result
 
 
 @pytest.fixture

@@ -5,12 +5,12 @@ import json
 import pandas as pd
 import pytest
 
-from bench import sweep
-from bench.records import derive
+from bench.plan import sweep
 from bench.report import paper, table, tables
 from bench.report.paper import Published
 from bench.report.summary import section
-from bench.run import plan_lines
+from bench.schedule.run import plan_lines
+from bench.table.records import derive
 from phnn.registry import find
 
 SWEEP = """

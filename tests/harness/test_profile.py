@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from bench import sweep as sweeps
 from bench.errors import UsageError
 from bench.launch.profile import Place, Profile, job_minutes, load, minutes, sbatch
+from bench.plan import sweep as sweeps
 
 WHOLE = """
 schema = 1

@@ -6,9 +6,9 @@ import json
 import pytest
 from rich.console import Console
 
-from bench.case import Task
-from bench.events import Events, Several, make_events
-from bench.progress import Live, Plain
+from bench.plan.case import Task
+from bench.schedule.events import Events, Several, make_events
+from bench.schedule.progress import Live, Plain
 
 
 @pytest.fixture

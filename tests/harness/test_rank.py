@@ -7,11 +7,11 @@ import pytest
 from runs import write_run
 from typer.testing import CliRunner
 
-from bench import sweep
 from bench.cli import app
 from bench.compare import source, told
 from bench.compare.rank import rank
 from bench.errors import UsageError
+from bench.plan import sweep
 from bench.stats import Verdict
 
 SWEEP = """

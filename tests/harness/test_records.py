@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from bench.case import Planned
-from bench.records import COLUMNS, derive, missing, variant
-from bench.run import plan_lines
+from bench.plan.case import Planned
+from bench.schedule.run import plan_lines
 from bench.stats import log_interval
+from bench.table.records import COLUMNS, derive, missing, variant
 
 
 def task(kind, results, task_id="t0", siblings=2, **identity):

@@ -3,12 +3,12 @@ import pytest
 from matplotlib import pyplot as plt
 from scipy import stats as reference
 
-from bench import sweep
-from bench.records import COLUMNS, derive
+from bench.plan import sweep
 from bench.report import figures, table
 from bench.report.figures import Spec
 from bench.report.summary import summary
-from bench.run import plan_lines
+from bench.schedule.run import plan_lines
+from bench.table.records import COLUMNS, derive
 
 IDENTITY = {"env_id": "e", "code_rev": "c", "protocol_version": 1, "started": "2026-01-01T00:00:00+00:00"}
 

@@ -9,13 +9,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from bench import caches, calibrate, roofs
-from bench.case import Planned
 from bench.errors import UsageError
+from bench.machine import caches, calibrate, roofs
+from bench.machine.roofs import Rates, Roofs, roof
 from bench.measure import energy
-from bench.records import derive
-from bench.roofs import Rates, Roofs, roof
-from bench.run import plan_lines
+from bench.plan.case import Planned
+from bench.schedule.run import plan_lines
+from bench.table.records import derive
 
 KIB, MIB = 2**10, 2**20
 RATES = Rates(

@@ -7,9 +7,9 @@ import statistics
 import numpy as np
 import pytest
 
-from bench.estimates import estimates, intervals_at
-from bench.rounds import Rounds
 from bench.stats import log_interval, process_interval, process_intervals
+from bench.table.estimates import estimates, intervals_at
+from bench.table.rounds import Rounds
 
 
 def test_medians_of_spans_are_those_of_their_samples_whole_and_by_halves():

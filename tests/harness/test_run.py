@@ -10,11 +10,11 @@ import pytest
 from engines import Instant, ended, sound
 from played import failing, go, statuses
 
-from bench import env
 from bench.errors import UsageError
-from bench.records import derive
-from bench.resume import Policy
-from bench.store import Store, read_plan, read_tasks
+from bench.machine import env
+from bench.schedule.resume import Policy
+from bench.store.folder import Store, read_plan, read_tasks
+from bench.table.records import derive
 
 
 def test_a_second_run_finds_everything_done(tiny, tmp_path):
@@ -225,21 +225,24 @@ def test_the_code_that_a_worker_loads_is_the_code_that_a_revision_hashes():
     """Or it only says what a case is (its id has that), carries messages (they have a version) or prints errors."""
     said = {
         "bench",
-        "bench.case",
-        "bench.sweep",
-        "bench.protocol",
+        "bench.machine",
+        "bench.plan",
+        "bench.work",
+        "bench.plan.case",
+        "bench.plan.sweep",
+        "bench.work.protocol",
         "bench.launch",
         "bench.launch.profile",
-        "bench.factors",
+        "bench.plan.factors",
         "bench.metrics",
         "bench.errors",
     }
-    said |= {"bench.crumb", "bench.parent", "bench.uncollected"}  # where a process is, and when it ends
-    code = "import sys, bench.worker; print(*(m for m in sys.modules if m.split('.')[0] == 'bench'))"
+    said |= {"bench.work.crumb", "bench.work.parent", "bench.uncollected"}  # where a process is, and when it ends
+    code = "import sys, bench.work.worker; print(*(m for m in sys.modules if m.split('.')[0] == 'bench'))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     hashed = tuple(name.removesuffix(".py").removesuffix("/").replace("/", ".") for name in env._MEASURING)
     measuring = [name for name in loaded if name not in said and name not in ("bench.study",)]
-    assert "bench.worker" in measuring
+    assert "bench.work.worker" in measuring
     assert [name for name in measuring if not name.startswith((*hashed, "bench.study."))] == []
 
 

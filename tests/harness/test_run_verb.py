@@ -7,7 +7,7 @@ from bench.cli.options import NOTHING_SUCCEEDED, OK, SOME_FAILED
 from bench.cli.report import write_report
 from bench.cli.run import _exit_code
 from bench.errors import UsageError
-from bench.store import read_tasks
+from bench.store.folder import read_tasks
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,9 @@
 
 import pytest
 
-from bench import selection, sweep
 from bench.errors import UsageError
-from bench.run import plan_lines
+from bench.plan import selection, sweep
+from bench.schedule.run import plan_lines
 
 
 @pytest.fixture

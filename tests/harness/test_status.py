@@ -6,14 +6,14 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from bench import sweep as sweeps
-from bench.case import tasks
 from bench.cli import app
-from bench.lines import text_of
 from bench.metrics import METRICS
-from bench.run import plan_lines, revision
-from bench.status import seconds_each, status
-from bench.store import Store, read_tasks
+from bench.plan import sweep as sweeps
+from bench.plan.case import tasks
+from bench.schedule.run import plan_lines, revision
+from bench.store.folder import Store, read_tasks
+from bench.store.lines import text_of
+from bench.store.status import seconds_each, status
 
 
 @pytest.mark.parametrize(

@@ -5,15 +5,15 @@ import json
 import pytest
 import torch
 
-from bench import sweep as sweeps
-from bench.case import Case
 from bench.errors import UsageError
 from bench.metrics import METRICS
+from bench.plan import sweep as sweeps
+from bench.plan.case import Case
 from bench.study import tasks
 from bench.study.catalog import DATA, misfit
 from bench.study.task import Splits
 from bench.study.tasks import sound_events
-from bench.subject import build
+from bench.work.subject import build
 from phnn.registry import find
 
 BUNDLED = [name for name, info in DATA.items() if info.bundled and name != "sounds-room"]

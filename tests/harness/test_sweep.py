@@ -3,9 +3,9 @@ import sys
 
 import pytest
 
-from bench import selection
-from bench import sweep as sweeps
 from bench.errors import UsageError
+from bench.plan import selection
+from bench.plan import sweep as sweeps
 
 
 def expand(path):
@@ -51,7 +51,7 @@ def test_metrics_of_a_case_in_two_entries_add_up(tiny):
 
 
 def test_a_case_survives_the_way_to_json_and_back(planned):
-    from bench.case import Case
+    from bench.plan.case import Case
 
     for p in planned:
         assert Case.from_factors(p.case.factors) == p.case

@@ -1,7 +1,7 @@
 from dataclasses import replace
 
-from bench.case import CHUNK, Case, Planned, tasks
 from bench.metrics import METRICS
+from bench.plan.case import CHUNK, Case, Planned, tasks
 
 KINDS = {name: metric.task for name, metric in METRICS.items()}
 

@@ -9,9 +9,9 @@ from handmade import case, planned, result, static, task, timings, write
 
 import bench
 from bench.errors import UsageError
-from bench.records import COLUMNS, derive
 from bench.report import table
-from bench.run import plan_lines
+from bench.schedule.run import plan_lines
+from bench.table.records import COLUMNS, derive
 
 REAL, PH, BIG = case(), case(4), case(4, channels=16)
 

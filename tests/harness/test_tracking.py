@@ -3,8 +3,8 @@ import types
 
 import pytest
 
-from bench.case import Case
 from bench.errors import UsageError
+from bench.plan.case import Case
 from bench.study.training import tracking
 
 CASE = Case("resnet8", "model", "real", 1, (("batch", 8),), data="digits", seed=3)

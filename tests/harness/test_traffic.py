@@ -4,9 +4,9 @@ import pytest
 import torch
 
 import phnn
-from bench.case import Case
 from bench.measure import flops, traffic
-from bench.subject import Subject, build
+from bench.plan.case import Case
+from bench.work.subject import Subject, build
 from phnn.cost import Cost
 from phnn.registry import find
 

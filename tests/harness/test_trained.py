@@ -9,9 +9,9 @@ from matplotlib import pyplot as plt
 from scipy import stats as reference
 
 from bench import stats
-from bench.records import COLUMNS
 from bench.report import curves, figures, pareto, style, table
 from bench.report.summary import summary
+from bench.table.records import COLUMNS
 
 RECIPE = json.dumps({"epochs": 3, "start": "random"})
 

@@ -6,16 +6,17 @@ from pathlib import Path
 import pytest
 from engines import Instant
 
-from bench import run, sweep
-from bench.case import Case
 from bench.cli.options import planned_of
 from bench.errors import UsageError
-from bench.protocol import Reply, Result
-from bench.records import derive
+from bench.plan import sweep
+from bench.plan.case import Case
 from bench.report import curves, table
-from bench.resume import Place, Policy
-from bench.store import Store, read_plan, read_tasks
+from bench.schedule import run
+from bench.schedule.resume import Place, Policy
+from bench.store.folder import Store, read_plan, read_tasks
 from bench.study import checkpoints
+from bench.table.records import derive
+from bench.work.protocol import Reply, Result
 
 TRAINED = """
 schema = 1

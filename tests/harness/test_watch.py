@@ -7,8 +7,8 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from bench import nvml, watch
-from bench.watch import Look, between, marks, reasons
+from bench.machine import nvml, watch
+from bench.machine.watch import Look, between, marks, reasons
 
 QUIET = {
     "at": 100.0,

@@ -4,14 +4,15 @@ import json
 
 import pytest
 
-from bench import env, sweep
 from bench.cli.where import On, where
 from bench.errors import UsageError
 from bench.launch.cluster import Submitit
 from bench.launch.local import Local
 from bench.launch.slurm import Slurm
-from bench.resume import Place
-from bench.store import Store
+from bench.machine import env
+from bench.plan import sweep
+from bench.schedule.resume import Place
+from bench.store.folder import Store
 
 PROFILE = 'schema = 1\n[launch.slurm.hardware.a]\n[launch.slurm.hardware.b]\nconstraint = "b"\n'
 

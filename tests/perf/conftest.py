@@ -12,7 +12,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_machine_info(config, machine_info):
     """The identity that every record of the harness has; sessions that differ in it are compared with a warning."""
-    from bench import env
+    from bench.machine import env
 
     device = config.getoption("--device", "cpu")
     machine_info["bench"] = {"env_id": env.env_id(device), "identity": env.identity(device)}
@@ -20,6 +20,6 @@ def pytest_benchmark_update_machine_info(config, machine_info):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_commit_info(config, commit_info):
-    from bench import env
+    from bench.machine import env
 
     commit_info["code_rev"] = env.code_rev()

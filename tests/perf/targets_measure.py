@@ -23,18 +23,19 @@ import psutil
 from scipy import stats
 from targets import Figure, Target
 
-from bench import env, sweep
-from bench.case import Task, tasks
 from bench.check import judge, launch, plan, session
 from bench.check.judge import Comparison, Finding
 from bench.check.messages import Order, Pair
 from bench.launch import local
 from bench.launch.engine import Order as TaskOrder
 from bench.launch.processes import Worker
+from bench.machine import env
 from bench.measure.latency import overhead_share
 from bench.metrics import METRICS
-from bench.protocol import Request
+from bench.plan import sweep
+from bench.plan.case import Task, tasks
 from bench.stats import LEVEL, Interval, log_interval, mean_interval
+from bench.work.protocol import Request
 
 DEVICE = "cpu"
 SWEEP = Path(__file__).resolve().parents[2] / "bench" / "sweeps" / "quick.toml"
@@ -272,7 +273,9 @@ def looks_at(parent: psutil.Process, lives: Callable[[], bool]) -> dict[int, lis
     found: dict[int, list[Look]] = {}
     while lives():
         with contextlib.suppress(psutil.Error):  # a process that has just ended
-            workers = [child.pid for child in parent.children() if child.cmdline()[1:3] == ["-m", "bench.worker"]]
+            workers = [
+                child.pid for child in parent.children() if child.cmdline()[1:3] == ["-m", "bench.work.worker"]
+            ]
             used = parent.cpu_times()
             for pid in workers:
                 found.setdefault(pid, []).append((time.perf_counter(), used.user + used.system))

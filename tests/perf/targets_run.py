@@ -11,11 +11,13 @@ from pathlib import Path
 
 from targets import Figure, Target
 
-from bench import env, run, sweep
 from bench.launch.local import Local
-from bench.resume import Place
+from bench.machine import env
+from bench.plan import sweep
+from bench.schedule import run
+from bench.schedule.resume import Place
 from bench.stats import log_interval, mean_interval
-from bench.store import Store
+from bench.store.folder import Store
 
 CASES = 100_000
 REPEATS = 7
@@ -125,7 +127,7 @@ def alternating(ours: Callable[[], float], theirs: Callable[[], float]) -> Figur
 
 def worker_start() -> Figure:
     """An interpreter that is ready to measure, against one that has imported torch."""
-    return alternating(lambda: seconds_of("import bench.worker"), lambda: seconds_of("import torch"))
+    return alternating(lambda: seconds_of("import bench.work.worker"), lambda: seconds_of("import torch"))
 
 
 TARGETS = [

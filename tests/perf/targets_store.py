@@ -22,10 +22,10 @@ from typing import Any
 
 from targets import Figure, Target
 
-from bench.case import Case, Planned, digest
-from bench.lines import text_of
-from bench.run import plan_lines
+from bench.plan.case import Case, Planned, digest
+from bench.schedule.run import plan_lines
 from bench.stats import log_interval
+from bench.store.lines import text_of
 
 RECORDS = 1_000_000
 REPEATS = 3
@@ -114,7 +114,7 @@ def _merged() -> list[dict[str, float]]:
     for _ in range(REPEATS):
         shutil.rmtree(root / "merged", ignore_errors=True)
         paths = ", ".join(f"Path({folder!r})" for folder in folders)
-        script = f"from pathlib import Path; from bench.merge import merge; count = merge([{paths}], Path({str(root / 'merged')!r})).tasks.total()"
+        script = f"from pathlib import Path; from bench.store.merge import merge; count = merge([{paths}], Path({str(root / 'merged')!r})).tasks.total()"
         found.append(_in_a_process(script))
         assert found[-1]["count"] == 2 * GROUPS * (len(ALGEBRAS) + 3)
     return found

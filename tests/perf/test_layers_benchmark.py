@@ -9,9 +9,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from bench.case import Case
 from bench.importers.pytest_benchmark import TIMER
-from bench.subject import build, first
+from bench.plan.case import Case
+from bench.work.subject import build, first
 from phnn.algebras import algebra
 from phnn.registry import specs
 

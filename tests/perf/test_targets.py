@@ -82,8 +82,10 @@ def test_only_workers_that_time_are_looked_at(targets, monkeypatch):
     measure = importlib.import_module("targets_measure")
     monkeypatch.setattr(measure, "LOOK", 0.0)
     children = [
-        SimpleNamespace(pid=1, cmdline=lambda: ["python", "-m", "bench.worker", "reply"]),
-        SimpleNamespace(pid=2, cmdline=lambda: ["python", "-m", "bench.forker", "torch._dynamo", "bench.worker"]),
+        SimpleNamespace(pid=1, cmdline=lambda: ["python", "-m", "bench.work.worker", "reply"]),
+        SimpleNamespace(
+            pid=2, cmdline=lambda: ["python", "-m", "bench.work.forker", "torch._dynamo", "bench.work.worker"]
+        ),
     ]
     parent = SimpleNamespace(children=lambda: children, cpu_times=lambda: SimpleNamespace(user=1.0, system=0.5))
     lives = iter([True, True, False])

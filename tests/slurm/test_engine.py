@@ -4,13 +4,13 @@ import time
 
 import pytest
 
-from bench import sweep as sweeps
-from bench.case import tasks
 from bench.launch import profile
 from bench.launch.engine import Order
 from bench.launch.slurm import Slurm
 from bench.metrics import METRICS
-from bench.protocol import Request
+from bench.plan import sweep as sweeps
+from bench.plan.case import tasks
+from bench.work.protocol import Request
 
 pytestmark = pytest.mark.system("slurmctld")
 

@@ -10,7 +10,7 @@ import sys
 import pandas as pd
 import pytest
 
-from bench.store import read_tasks
+from bench.store.folder import read_tasks
 
 pytestmark = pytest.mark.system("slurmctld")
 

@@ -22,7 +22,7 @@ from phnn.algebras import near_matches
 
 from ...errors import UsageError
 from ...metrics import METRICS
-from ...store import write_whole
+from ...store.folder import write_whole
 from .. import style
 from ..provenance import CREATOR, Provenance
 from ..style import PLAIN, Preset

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from ...roofs import arithmetic_of
+from ...machine.roofs import arithmetic_of
 from ..varying import machines
 from . import axes
 from .layout import Drawing, Drawn

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from ...metrics import METRICS
-from ...store import write_whole
+from ...store.folder import write_whole
 from .failures import failures
 from .rows import MOST, Rows, metrics_of, page_rows
 from .run import Run, provenance, run_of

@@ -14,7 +14,7 @@ import pandas as pd
 
 from ...compare.where import as_text
 from ...metrics import METRICS
-from ...records import COLUMNS
+from ...table.records import COLUMNS
 from ..summary import plus_minus, readable
 
 MOST = 10_000  # rows; more of them are averaged

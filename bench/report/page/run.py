@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from ...compare.where import as_text
-from ...lines import each
+from ...store.lines import each
 
 _TOLD = ("ok", "skipped", "unsupported")  # what has these statuses was never begun, or says all in its reason
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ...store import write_whole
+from ...store.folder import write_whole
 from ..provenance import MADE_BY, Provenance
 from ..slug import file_name
 from .measured import THEMES, measured

@@ -22,9 +22,9 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 from phnn import plugins
 from phnn.conversion import convert
 
-from ... import execution
-from ...case import Case
-from ...subject import Subject, build_module, count_params
+from ...plan.case import Case
+from ...work import execution
+from ...work.subject import Subject, build_module, count_params
 from .. import tasks
 from ..recipe import Recipe
 from ..task import Splits

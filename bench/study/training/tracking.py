@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from ...case import Case
 from ...errors import UsageError
+from ...plan.case import Case
 
 _NEEDS = {"tensorboard": "tensorboard", "wandb": "wandb"}
 

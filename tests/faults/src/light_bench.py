@@ -5,8 +5,8 @@ import sys
 import bench.launch.local
 from bench import cli
 from bench.launch.processes import Programs
-from bench.records import derive
-from bench.store import read_plan, read_tasks
+from bench.store.folder import read_plan, read_tasks
+from bench.table.records import derive
 
 bench.launch.local.Programs = lambda: Programs("light_worker", ("light_worker",))
 

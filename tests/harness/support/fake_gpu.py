@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class FakeGpu:
-    """What ``bench.devices.Cuda`` asks of ``torch.cuda``. Host and device have a clock each; launching is cheap.
+    """What ``bench.machine.devices.Cuda`` asks of ``torch.cuda``. Host and device have a clock each; launching is cheap.
 
     log: what the device ran, in order; recorded: launches of the graph that is being captured.
     """

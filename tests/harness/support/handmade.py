@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
-from bench.case import Case, Planned, digest
-from bench.lines import text_of
-from bench.run import plan_lines
+from bench.plan.case import Case, Planned, digest
+from bench.schedule.run import plan_lines
+from bench.store.lines import text_of
 
 STARTED = "2026-01-01T00:00:{:02d}+00:00"
 

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from bench.metrics import METRICS
-from bench.records import COLUMNS
 from bench.report import table
+from bench.table.records import COLUMNS
 
 ENVS = ("cpu-made-8c-torch2.11.0-0000000a", "cuda-made-b-torch2.11.0-0000000b")
 VARIANTS = (

@@ -4,9 +4,9 @@ import functools
 import json
 
 from bench.metrics import METRICS
-from bench.records import COLUMNS
 from bench.report import table
 from bench.report.page.run import Log, Run
+from bench.table.records import COLUMNS
 
 HOSTILE = '<img src=x onerror="window.hit=1"> & </script><script>window.hit=2</script> =1+1 {{7*7}} ]]> %{}$_^'
 

@@ -4,10 +4,11 @@ import time
 
 from engines import Instant, sound
 
-from bench import run, sweep
-from bench.records import derive
-from bench.resume import Place
-from bench.store import Store, read_plan, read_tasks
+from bench.plan import sweep
+from bench.schedule import run
+from bench.schedule.resume import Place
+from bench.store.folder import Store, read_plan, read_tasks
+from bench.table.records import derive
 
 
 class Watcher:

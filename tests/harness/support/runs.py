@@ -2,8 +2,8 @@
 
 import json
 
-from bench.run import plan_lines
-from bench.store import SCHEMA
+from bench.schedule.run import plan_lines
+from bench.store.folder import SCHEMA
 
 ENV, CODE = "cpu-test", "c0de00000000"
 

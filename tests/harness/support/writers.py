@@ -19,7 +19,7 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 
 from handmade import case, static  # noqa: E402
 
-from bench.store import Store  # noqa: E402
+from bench.store.folder import Store  # noqa: E402
 
 
 def write(folder: Path, names: list[str], rng: random.Random, pipe: int) -> None:

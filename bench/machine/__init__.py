@@ -1,0 +1,1 @@
+"""The machine: its identity, devices, caches, roofs, and what disturbs a measurement."""

@@ -1,0 +1,1 @@
+"""What is asked for: sweeps, their cases and groups, filters."""

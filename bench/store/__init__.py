@@ -1,0 +1,1 @@
+"""Run folders: finished tasks as lines, who measures what, merging."""

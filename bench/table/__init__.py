@@ -1,0 +1,1 @@
+"""From finished tasks to the rows of the tidy table."""

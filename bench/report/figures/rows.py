@@ -89,8 +89,8 @@ def panels(
     short = machines(rows["env_id"].dropna())
     found = []
     for (subject, _, data), of_phase in rows.groupby(["subject", "phase", "data"], sort=False):
-        own, names = (of_phase, []) if x == "path" else _one_path(of_phase)
-        names = [*_same(own, but), *names]
+        own, path = (of_phase, []) if x == "path" else _one_path(of_phase)
+        names = _same(own, but, path)
         keys = [key for key in varying(own, but=[*but, "path"]) if key != "recipe"]
         if "shape" in keys:
             own = own.assign(shape=differing(own["shape"]))
@@ -112,10 +112,10 @@ def _shares(counts: Sequence[int], most: int) -> list[int]:
     return shares
 
 
-def _same(rows: pd.DataFrame, but: Sequence[str]) -> list[str]:
+def _same(rows: pd.DataFrame, but: Sequence[str], path: Sequence[str]) -> list[str]:
     """What all rows of a subject and phase share and a title names."""
     phase, batch = str(rows["phase"].iloc[0]), rows["batch"].iloc[0]
-    names = [] if phase == "none" else [phase.replace("_", " ")]
+    names = [*([] if phase == "none" else [phase.replace("_", " ")]), *path]
     of_layers = "batch" not in but and (rows["data"] == "none").all() and rows["batch"].notna().all()
     return [*names, f"batch {batch}"] if of_layers and (rows["batch"] == batch).all() else names
 

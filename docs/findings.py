@@ -138,11 +138,19 @@ def nets(df: pd.DataFrame, metric: str) -> str:
             if row.empty:
                 cells.append("")
             elif metric == "latency":
-                cells.append(f"{row['value'].iloc[0]:.2f} [{row['lo'].iloc[0]:.2f}, {row['hi'].iloc[0]:.2f}]")
+                cells.append(_with_interval(row))
             else:
                 cells.append(f"{row['ratio'].iloc[0]:.2f}")
         lines.append([subject, str(phase).replace("_", " "), batch, *cells])
     return markdown(["net", "phase", "batch", *variants], lines)
+
+
+def _with_interval(rows: pd.DataFrame) -> str:
+    """A ratio and its 95 % interval; nothing of no row."""
+    if rows.empty:
+        return ""
+    first = rows.iloc[0]
+    return f"{first['value']:.2f} [{first['lo']:.2f}, {first['hi']:.2f}]"
 
 
 def paths(df: pd.DataFrame) -> str:
@@ -153,11 +161,11 @@ def paths(df: pd.DataFrame) -> str:
     lines = []
     keys = ["subject", "phase", "batch", "channels", "variant"]
     for (subject, phase, batch, channels, variant), own in rows.groupby(keys, sort=False, dropna=False):
-        found = {path: own[own["path"] == path]["value"] for path in order}
+        found = {path: own[own["path"] == path].nsmallest(1, "value") for path in order}
         if found["kron"].empty:
             continue
         what = subject if pd.isna(channels) else f"{subject} {int(channels)}"
-        cells = [mean([found[path].min()]) if len(found[path]) else "" for path in order]
+        cells = [_with_interval(found[path]) for path in order]
         lines.append([what, str(phase).replace("_", " "), batch, variant, *cells])
     return markdown(["", "phase", "batch", "rule", *order], lines)
 

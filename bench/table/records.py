@@ -167,7 +167,9 @@ def _ordered(metrics: frozenset[str], kind: str) -> tuple[str, ...]:
 def _counted(metrics: Iterable[str], last: Finding, of_task: _Whose) -> list[tuple[Any, ...]]:
     """The rows of a static task or a training; none of what it was not asked for: the next run measures it."""
     text, rows = _text(last.told), []
-    brief = _text({key: value for key, value in last.told.items() if key not in _CURVES})
+    brief = text  # no second text where there is nothing long: a sweep may have a million records
+    if not _CURVES.isdisjoint(last.told):
+        brief = _text({key: value for key, value in last.told.items() if key not in _CURVES})
     for metric in metrics:
         if reason := last.unsupported.get(metric):
             rows.append(_row(metric, Told("unsupported", reason), text, of_task))
@@ -185,7 +187,7 @@ def _counted(metrics: Iterable[str], last: Finding, of_task: _Whose) -> list[tup
     return rows
 
 
-_CURVES = ("curve", "curve_before", "projection_error")  # long: in one row of a case, not in each
+_CURVES = frozenset({"curve", "curve_before", "projection_error"})  # long: in one row of a case, not in each
 
 
 def _timed(place: Place, own: Sequence[Finding], timings: Timings, of_task: _Whose) -> Iterator[tuple[Any, ...]]:

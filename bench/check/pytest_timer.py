@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -44,7 +45,6 @@ def pytest_benchmark(sync: Callable[[], None], seconds: float) -> Callable[[Call
 
     The session takes nothing from the folder that it happens to run in, and loads no other plug-in.
     """
-    os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
 
     def measure(call: Call) -> float:
         given = _Given(call, sync)
@@ -57,7 +57,8 @@ def pytest_benchmark(sync: Callable[[], None], seconds: float) -> Callable[[Call
                 "--capture=no",  # capturing takes standard input, which a worker watches for its parent's end
                 f"--benchmark-max-time={seconds}", "--benchmark-min-rounds=5",
             ]  # fmt: skip
-            with contextlib.redirect_stdout(sys.stderr):  # unbuffered: what comes last in the log was said last
+            alone = patch.dict(os.environ, {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"})
+            with alone, contextlib.redirect_stdout(sys.stderr):  # unbuffered: what comes last was said last
                 code = pytest.main(args, plugins=[given])
         if code != 0 or given.seconds is None:
             raise RuntimeError(f"pytest-benchmark ended with {code!r} and no time; the lines above say why")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
@@ -155,10 +156,12 @@ def _save(figure: Figure, kind: str, metadata: Mapping[str, str | None], path: P
     """Write a figure that is laid out already: savefig would draw it once more to find that nothing moved."""
     dpi = figure.dpi
     figure.dpi = 72 if kind != "png" else mpl.rcParams["savefig.dpi"]
+    drawn = io.BytesIO()  # on a disk that is full a backend trips over its own half-written file
     try:
-        getattr(_CANVAS[kind](figure), f"print_{kind}")(path, metadata=metadata)
+        getattr(_CANVAS[kind](figure), f"print_{kind}")(drawn, metadata=metadata)
     finally:
         figure.dpi = dpi
+    path.write_bytes(drawn.getvalue())
 
 
 def _clear(folder: Path, name: str, written: Sequence[Path]) -> None:

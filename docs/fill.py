@@ -19,19 +19,22 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "results" / "reference"
+_ABSENT = "*Not measured yet.*"
 _BLOCK = re.compile(r"(<!-- (table|figure|text|list|finding): (\S+) (.+?) -->\n).*?(<!-- end -->)", re.S)
 
 
 def folder_of(sweep: str) -> Path:
     """The reference folder of a sweep; the CPU's where there are several."""
-    found = sorted((REFERENCE / sweep).glob("*/table.csv"))
+    found = sorted((REFERENCE / sweep).glob("*/table.parquet"))
     if not found:
         sys.exit(f"no reference results of sweep {sweep!r} in {REFERENCE}")
     return found[0].parent
 
 
 def table(sweep: str, heading: str) -> str:
-    """The section of a summary under ``heading``, without the heading."""
+    """The section of a summary under ``heading``, without the heading; a line that says so while there is none."""
+    if not any((REFERENCE / sweep).glob("*/table.parquet")):
+        return _ABSENT
     text = (folder_of(sweep) / "summary.md").read_text(encoding="utf-8")
     sections = {part.partition("\n")[0].strip(): part.partition("\n")[2].strip() for part in text.split("### ")[1:]}
     if heading not in sections:
@@ -43,7 +46,7 @@ def text(folder: str, name: str) -> str:
     """A file anywhere below a reference folder; a line that says so while nothing has measured it."""
     found = sorted((REFERENCE / folder).rglob(name))
     if not found:
-        return "*Not measured yet.*"
+        return _ABSENT
     content = found[0].read_text(encoding="utf-8").strip()
     return f"```text\n{content}\n```" if found[0].suffix == ".txt" else content
 
@@ -62,7 +65,7 @@ def metrics() -> str:
 def finding(sweep: str, name: str) -> str:
     """A table of the findings; a line that says so while nothing has measured it."""
     if not any((REFERENCE / sweep).glob("*/table.parquet")):
-        return "*Not measured yet.*"
+        return _ABSENT
     import pandas as pd
 
     known = runpy.run_path(str(Path(__file__).with_name("findings.py")))["FINDINGS"]
@@ -84,7 +87,10 @@ def filled(path: Path) -> str:
             return f"{begin}{finding(sweep, name)}\n{end}"
         if kind == "text":
             return f"{begin}{text(sweep, name)}\n{end}"
-        image = os.path.relpath(folder_of(sweep) / "figures" / f"{name}.png", path.parent)
+        file = folder_of(sweep) / "figures" / f"{name}.png"
+        if not file.exists():
+            sys.exit(f"{path}: {file} does not exist: make figures, or name another")
+        image = os.path.relpath(file, path.parent)
         return f"{begin}![{name.replace('_', ' ')}]({image})\n{end}"
 
     return _BLOCK.sub(block, path.read_text(encoding="utf-8"))

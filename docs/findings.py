@@ -15,8 +15,8 @@ from scipy.stats import gmean
 
 # by dimension, then by name; what a table does not have is left out
 VARIANTS = (
-    "complex", "split_complex", "dual", "ph n=2", "ph n=3", "quaternion", "split_quaternion", "tessarine", "klein4",
-    "ph n=4", "ph n=8", "ph n=16",
+    "ph n=1", "complex", "split_complex", "dual", "ph n=2", "ph n=3", "quaternion", "split_quaternion", "tessarine",
+    "klein4", "ph n=4", "ph n=8", "ph n=16",
 )  # fmt: skip
 LAYERS = ("linear", "conv1d", "conv2d", "conv3d", "conv_transpose2d")
 VERDICTS = ("FASTER", "SLOWER", "CAN'T TELL", "SAME")

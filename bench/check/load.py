@@ -13,7 +13,7 @@ import time
 
 import numpy as np
 
-from ..work.parent import follow_parent
+from ..task.parent import follow_parent
 
 _BYTES = 64 << 20
 

@@ -13,7 +13,7 @@ import torch
 from phnn.timing import no_sync
 
 from ..plan.sweep import Protocol
-from ..work.parent import follow_parent
+from ..task.parent import follow_parent
 from . import peers, work
 from .messages import Answer, Kernel, Order, Pair, Timed
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from ..plan.case import Kind
-from ..work.protocol import Reply, Request
+from ..task.protocol import Reply, Request
 
 # lost: the node or the job vanished, and nothing is known of the process
 Ending = Literal["replied", "timeout", "died", "lost"]

@@ -19,8 +19,8 @@ from ..errors import UsageError
 from ..machine import env
 from ..plan.case import Kind
 from ..store.folder import inside
-from ..work import crumb
-from ..work.protocol import NO_SPACE, Reply
+from ..task import crumb
+from ..task.protocol import NO_SPACE, Reply
 from . import oom
 from .engine import Attempt, Crumb, Order
 from .processes import CAN_FORK, Programs, Worker, tail

@@ -1,7 +1,7 @@
 """Processes on this machine: started, waited for without using a core, and ended with whoever started them.
 
 Some start an interpreter of their own. Others, of which a sweep has hundreds, fork from a process that has imported
-torch already (``bench.work.forker``): as much of a fresh process, in a tenth of the time.
+torch already (``bench.task.forker``): as much of a fresh process, in a tenth of the time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from ..work.protocol import Request
+from ..task.protocol import Request
 
 CAN_FORK = sys.platform == "linux"  # elsewhere system libraries start threads that do not survive it
 TAIL = 16_000  # characters of what a process printed last, enough for what an allocator says with its stack
@@ -32,8 +32,8 @@ class Programs:
     training: what it loads besides if it forks trainings; it takes seconds, and nothing else needs it.
     """
 
-    worker: str = "bench.work.worker"
-    forked: tuple[str, ...] = ("torch._dynamo", "bench.work.worker")  # _dynamo is loaded at the first training step
+    worker: str = "bench.task.worker"
+    forked: tuple[str, ...] = ("torch._dynamo", "bench.task.worker")  # _dynamo is loaded at the first training step
     training: tuple[str, ...] = ("bench.study.training.job",)
 
     def loaded(self, request: Request) -> tuple[str, ...]:
@@ -43,7 +43,7 @@ class Programs:
 
 @dataclass
 class _Forker:
-    """The near end of a ``bench.work.forker``."""
+    """The near end of a ``bench.task.forker``."""
 
     process: subprocess.Popen[bytes]
     threads: int
@@ -61,7 +61,7 @@ class _Forker:
             self.process.stdin.write(json.dumps(order).encode() + b"\n")
             self.process.stdin.flush()
         if not _readable(self.process.stdout.fileno(), request.protocol.timeout):
-            raise subprocess.TimeoutExpired("bench.work.forker", request.protocol.timeout)
+            raise subprocess.TimeoutExpired("bench.task.forker", request.protocol.timeout)
         answer = self.process.stdout.readline()
         return int(answer) if answer.endswith(b"\n") else None
 
@@ -131,7 +131,7 @@ class Worker:
                 self.idle.remove(own)
         if own is None:
             with log.open("wb") as output:  # what keeps it from starting is in the first task's log
-                process = self._start(["bench.work.forker", *wanted[1]], request.threads, subprocess.PIPE, output)
+                process = self._start(["bench.task.forker", *wanted[1]], request.threads, subprocess.PIPE, output)
             own = _Forker(process, *wanted)
         code = None
         try:

@@ -28,7 +28,7 @@ from ..errors import UsageError
 from ..machine import env, roofs
 from ..plan.case import digest
 from ..store.folder import inside
-from ..work.protocol import Reply, Request
+from ..task.protocol import Reply, Request
 from .engine import Crumb, Order
 
 _KEY = r"^[0-9a-f]{12}\.[0-9]{1,4}\.[0-9a-f]{12}$"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..work.protocol import Result
-from ..work.subject import Subject, build
+from ..task.protocol import Result
+from ..task.subject import Subject, build
 from . import flops, params, traffic
 
 

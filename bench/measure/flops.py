@@ -23,7 +23,7 @@ from phnn.cost import Cost
 from phnn.registry import origin
 
 from ..plan.case import Case
-from ..work.subject import Subject
+from ..task.subject import Subject
 
 
 def costs(subject: Subject) -> Cost:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from ..plan.case import Case
-from ..work.subject import Subject, build
+from ..task.subject import Subject, build
 
 RESOLUTION = 1 / 64  # of the batch that is found
 LIMIT = 1 << 20  # examples: a call that takes so many is not short of memory

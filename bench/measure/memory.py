@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from ..work.subject import Subject
+from ..task.subject import Subject
 
 _MARK = "bench::measured_call"
 _PIPE = 4096  # bytes that a pipe takes at once

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..work.execution import runner
-from ..work.subject import Subject, first, phase_call
+from ..task.execution import runner
+from ..task.subject import Subject, first, phase_call
 
 
 def errors(subject: Subject) -> dict[str, float]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..work.subject import count_params
+from ..task.subject import count_params
 
 
 def params(module: nn.Module) -> int:

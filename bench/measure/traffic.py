@@ -28,7 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from phnn.cost import Cost
 
 from ..plan.case import Case
-from ..work.subject import Subject
+from ..task.subject import Subject
 
 _BACKWARD = 3  # a call forward and backward, over one forward: a product and its two gradients
 _OPTIMIZER = 5  # passes over the parameters of a step of SGD with momentum: p, g, m read, p, m written

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from ..launch.engine import Attempt
 from ..launch.processes import ending
 from ..plan.case import Case
-from ..work.protocol import Result, Status, wants_memory
+from ..task.protocol import Result, Status, wants_memory
 
 DEATHS = 3  # of unknown cause at one case, until it counts as crashed
 OOM_DEATHS = 2  # by the kernel, for want of memory

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..plan.case import Task
-from ..work.protocol import FAILED, VERSION, Result
+from ..task.protocol import FAILED, VERSION, Result
 
 Line = Mapping[str, Any]
 

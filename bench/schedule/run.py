@@ -19,9 +19,9 @@ from ..plan.case import Kind, Planned, Task, tasks
 from ..plan.sweep import Sweep
 from ..store.folder import Store
 from ..study import checkpoints
+from ..task import protocol
+from ..task.protocol import Result
 from ..uncollected import uncollected
-from ..work import protocol
-from ..work.protocol import Result
 from . import estimate, outcome, resume
 from .progress import Progress
 from .resume import Known, Place, Policy

@@ -21,7 +21,7 @@ from typing_extensions import TypedDict  # pydantic takes typing's own from Pyth
 from ..errors import UsageError
 from ..metrics import METRICS
 from ..plan.case import Kind
-from ..work.protocol import Status
+from ..task.protocol import Status
 
 SCHEMA = 1
 

@@ -18,7 +18,7 @@ from ..plan.case import Planned, Task, tasks
 from ..plan.sweep import Sweep
 from ..schedule.resume import failed, is_done
 from ..schedule.run import revision
-from ..work.protocol import VERSION
+from ..task.protocol import VERSION
 
 KINDS = ("static", "training", "timing")
 

@@ -14,7 +14,7 @@ import pytest
 
 from bench.metrics import METRICS
 from bench.table.records import COLUMNS
-from bench.work.protocol import Status
+from bench.task.protocol import Status
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

@@ -64,7 +64,7 @@ def workers(parent):
             with contextlib.suppress(OSError, psutil.NoSuchProcess):
                 task = task_of(process)
                 forks = [task_of(child) for child in process.children()]
-                if task or "bench.work.forker" in process.cmdline():
+                if task or "bench.task.forker" in process.cmdline():
                     found[process.pid] = task or next(filter(None, forks), "")
     return found
 

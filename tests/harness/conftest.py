@@ -11,7 +11,7 @@ from bench.launch.engine import Order
 from bench.metrics import METRICS
 from bench.plan import sweep as sweeps
 from bench.plan.case import tasks
-from bench.work.protocol import Request
+from bench.task.protocol import Request
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 

@@ -11,7 +11,7 @@ from bench.machine.nvml import AbsentError
 from bench.measure import energy
 from bench.measure.energy import Rapl, per_call
 from bench.plan.case import Case
-from bench.work import worker
+from bench.task import worker
 
 
 @dataclass

@@ -9,10 +9,10 @@ import torch
 from bench.measure import memory, numerics
 from bench.plan.case import Case
 from bench.plan.sweep import Protocol
-from bench.work import execution, worker
-from bench.work.execution import CannotCompileError
-from bench.work.protocol import Request
-from bench.work.subject import build
+from bench.task import execution, worker
+from bench.task.execution import CannotCompileError
+from bench.task.protocol import Request
+from bench.task.subject import build
 from phnn.registry import find
 from phnn.tolerances import tolerance
 

@@ -11,8 +11,8 @@ from bench.machine import caches, devices
 from bench.machine.devices import Cpu, Cuda
 from bench.measure import latency
 from bench.plan.sweep import Protocol
-from bench.work import worker
-from bench.work.protocol import Request
+from bench.task import worker
+from bench.task.protocol import Request
 from phnn import timing
 
 WARM, COLD = 1e-4, 3e-4  # seconds of the kernel

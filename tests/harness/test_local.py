@@ -19,7 +19,7 @@ from bench.launch.processes import Worker
 from bench.machine import env
 from bench.plan import sweep
 from bench.store.folder import Store
-from bench.work.protocol import Reply, Request
+from bench.task.protocol import Reply, Request
 
 
 def request(planned, kind="static", metrics=("params",), timeout=120.0):
@@ -62,7 +62,7 @@ def test_a_case_that_raises_costs_that_case_alone(planned, tmp_path, worker):
 
 
 def test_a_process_that_dies_leaves_its_signal_and_what_it_said(planned, tmp_path, worker, monkeypatch):
-    monkeypatch.setattr(processes.sys, "executable", "/bin/sh")  # sh -m bench.work.worker: exits at once
+    monkeypatch.setattr(processes.sys, "executable", "/bin/sh")  # sh -m bench.task.worker: exits at once
     found = run(worker, request(planned[:1]), tmp_path)
     assert (found.ending, found.crumb, found.reply) == ("died", None, None)
     assert found.code > 0
@@ -262,7 +262,7 @@ def workers_of(folder):
     found = []
     for process in psutil.process_iter(["cmdline"]):
         with contextlib.suppress(psutil.NoSuchProcess):
-            if "bench.work.worker" in (process.info["cmdline"] or []) and process.cwd() == str(folder):
+            if "bench.task.worker" in (process.info["cmdline"] or []) and process.cwd() == str(folder):
                 found.append(process)
     return found
 
@@ -302,7 +302,7 @@ def test_no_worker_outlives_its_run(tmp_path, how):
 @pytest.fixture
 def inside(tmp_path, monkeypatch):
     """A worker's ``main`` in this process: a function of a request that gives its reply."""
-    torch, worker = pytest.importorskip("torch"), pytest.importorskip("bench.work.worker")
+    torch, worker = pytest.importorskip("torch"), pytest.importorskip("bench.task.worker")
     threads = torch.get_num_threads()
     for name in ("_file", "_at"):
         monkeypatch.setattr(worker.crumb, name, getattr(worker.crumb, name))
@@ -324,7 +324,7 @@ def test_a_case_that_raises_while_it_is_timed_is_all_that_the_reply_is_about(pla
         visit(planned[2].case.id)
         raise ValueError("too late")
 
-    monkeypatch.setattr("bench.work.worker.latency.measure", measure)
+    monkeypatch.setattr("bench.task.worker.latency.measure", measure)
     (result,) = inside(request(planned, "timing", ("latency",))).results
     assert (result.case_id, result.status, result.reason) == (planned[2].case.id, "error", "ValueError: too late")
 
@@ -332,14 +332,14 @@ def test_a_case_that_raises_while_it_is_timed_is_all_that_the_reply_is_about(pla
 def test_an_error_that_cuda_would_report_again_ends_the_process_of_the_case_that_made_it(
     planned, inside, monkeypatch
 ):
-    from bench.work.subject import build
+    from bench.task.subject import build
 
     def broken(case, *rest):
         if case.id == planned[1].case.id:
             raise RuntimeError("CUDA error: device-side assert triggered\nmore")
         return build(case, *rest)
 
-    monkeypatch.setattr("bench.work.worker.build", broken)
+    monkeypatch.setattr("bench.task.worker.build", broken)
     (result,) = inside(request(planned, "timing", ("latency",))).results
     assert (result.case_id, result.status) == (planned[1].case.id, "error")
     assert result.reason == "RuntimeError: CUDA error: device-side assert triggered"
@@ -350,6 +350,6 @@ def test_what_allocators_say_is_oom(planned, inside, monkeypatch, said):
     def build(*_):
         raise RuntimeError(said)
 
-    monkeypatch.setattr("bench.work.worker.build", build)
+    monkeypatch.setattr("bench.task.worker.build", build)
     (result,) = inside(request(planned[:1])).results
     assert (result.status, result.reason) == ("oom", said)

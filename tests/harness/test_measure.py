@@ -13,9 +13,9 @@ import phnn.cost
 from bench.measure import flops, memory, numerics, params
 from bench.plan.case import Case
 from bench.plan.sweep import Protocol
-from bench.work import execution, worker
-from bench.work.protocol import Request, Result
-from bench.work.subject import SLIM_TOLERANCE, build, build_module, count_params, slim_scale
+from bench.task import execution, worker
+from bench.task.protocol import Request, Result
+from bench.task.subject import SLIM_TOLERANCE, build, build_module, count_params, slim_scale
 from phnn.registry import find
 from phnn.tolerances import tolerance
 

@@ -7,7 +7,7 @@ import torch
 
 from bench.measure import flops, memory, numerics
 from bench.plan.case import Case
-from bench.work.subject import SLIM_TOLERANCE, build, build_module, count_params
+from bench.task.subject import SLIM_TOLERANCE, build, build_module, count_params
 from phnn.registry import find
 from phnn.tolerances import tolerance
 

@@ -7,7 +7,7 @@ from bench.launch.engine import Order
 from bench.plan.case import Task
 from bench.plan.sweep import Protocol
 from bench.schedule import outcome
-from bench.work.protocol import Reply, Request, Result
+from bench.task.protocol import Reply, Request, Result
 
 
 @pytest.fixture

@@ -227,22 +227,22 @@ def test_the_code_that_a_worker_loads_is_the_code_that_a_revision_hashes():
         "bench",
         "bench.machine",
         "bench.plan",
-        "bench.work",
+        "bench.task",
         "bench.plan.case",
         "bench.plan.sweep",
-        "bench.work.protocol",
+        "bench.task.protocol",
         "bench.launch",
         "bench.launch.profile",
         "bench.plan.factors",
         "bench.metrics",
         "bench.errors",
     }
-    said |= {"bench.work.crumb", "bench.work.parent", "bench.uncollected"}  # where a process is, and when it ends
-    code = "import sys, bench.work.worker; print(*(m for m in sys.modules if m.split('.')[0] == 'bench'))"
+    said |= {"bench.task.crumb", "bench.task.parent", "bench.uncollected"}  # where a process is, and when it ends
+    code = "import sys, bench.task.worker; print(*(m for m in sys.modules if m.split('.')[0] == 'bench'))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     hashed = tuple(name.removesuffix(".py").removesuffix("/").replace("/", ".") for name in env._MEASURING)
     measuring = [name for name in loaded if name not in said and name not in ("bench.study",)]
-    assert "bench.work.worker" in measuring
+    assert "bench.task.worker" in measuring
     assert [name for name in measuring if not name.startswith((*hashed, "bench.study."))] == []
 
 

@@ -14,7 +14,7 @@ from bench.plan.case import Case
 from bench.plan.sweep import Protocol
 from bench.study.recipe import Recipe
 from bench.study.training import job
-from bench.work.protocol import Reply, Request
+from bench.task.protocol import Reply, Request
 
 SHAPE = {"in_channels": 1, "size": 8, "num_classes": 10, "batch": 64, "widths": "4-8-8"}
 
@@ -102,7 +102,7 @@ def test_a_layer_recovers_its_rule_through_the_harness():
 
 
 def start(request, reply):
-    process = subprocess.Popen([sys.executable, "-m", "bench.work.worker", str(reply)], stdin=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-m", "bench.task.worker", str(reply)], stdin=subprocess.PIPE)
     process.stdin.write(request.model_dump_json().encode() + b"\n")
     process.stdin.flush()
     return process

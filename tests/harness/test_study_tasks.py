@@ -13,7 +13,7 @@ from bench.study import tasks
 from bench.study.catalog import DATA, misfit
 from bench.study.task import Splits
 from bench.study.tasks import sound_events
-from bench.work.subject import build
+from bench.task.subject import build
 from phnn.registry import find
 
 BUNDLED = [name for name, info in DATA.items() if info.bundled and name != "sounds-room"]

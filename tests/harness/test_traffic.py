@@ -6,7 +6,7 @@ import torch
 import phnn
 from bench.measure import flops, traffic
 from bench.plan.case import Case
-from bench.work.subject import Subject, build
+from bench.task.subject import Subject, build
 from phnn.cost import Cost
 from phnn.registry import find
 

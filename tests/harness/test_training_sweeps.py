@@ -16,7 +16,7 @@ from bench.schedule.resume import Place, Policy
 from bench.store.folder import Store, read_plan, read_tasks
 from bench.study import checkpoints
 from bench.table.records import derive
-from bench.work.protocol import Reply, Result
+from bench.task.protocol import Reply, Result
 
 TRAINED = """
 schema = 1

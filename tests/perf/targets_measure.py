@@ -35,7 +35,7 @@ from bench.metrics import METRICS
 from bench.plan import sweep
 from bench.plan.case import Task, tasks
 from bench.stats import LEVEL, Interval, log_interval, mean_interval
-from bench.work.protocol import Request
+from bench.task.protocol import Request
 
 DEVICE = "cpu"
 SWEEP = Path(__file__).resolve().parents[2] / "bench" / "sweeps" / "quick.toml"
@@ -274,7 +274,7 @@ def looks_at(parent: psutil.Process, lives: Callable[[], bool]) -> dict[int, lis
     while lives():
         with contextlib.suppress(psutil.Error):  # a process that has just ended
             workers = [
-                child.pid for child in parent.children() if child.cmdline()[1:3] == ["-m", "bench.work.worker"]
+                child.pid for child in parent.children() if child.cmdline()[1:3] == ["-m", "bench.task.worker"]
             ]
             used = parent.cpu_times()
             for pid in workers:

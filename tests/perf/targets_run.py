@@ -127,7 +127,7 @@ def alternating(ours: Callable[[], float], theirs: Callable[[], float]) -> Figur
 
 def worker_start() -> Figure:
     """An interpreter that is ready to measure, against one that has imported torch."""
-    return alternating(lambda: seconds_of("import bench.work.worker"), lambda: seconds_of("import torch"))
+    return alternating(lambda: seconds_of("import bench.task.worker"), lambda: seconds_of("import torch"))
 
 
 TARGETS = [

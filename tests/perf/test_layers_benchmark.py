@@ -11,7 +11,7 @@ import torch
 
 from bench.importers.pytest_benchmark import TIMER
 from bench.plan.case import Case
-from bench.work.subject import build, first
+from bench.task.subject import build, first
 from phnn.algebras import algebra
 from phnn.registry import specs
 

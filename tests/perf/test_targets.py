@@ -82,9 +82,9 @@ def test_only_workers_that_time_are_looked_at(targets, monkeypatch):
     measure = importlib.import_module("targets_measure")
     monkeypatch.setattr(measure, "LOOK", 0.0)
     children = [
-        SimpleNamespace(pid=1, cmdline=lambda: ["python", "-m", "bench.work.worker", "reply"]),
+        SimpleNamespace(pid=1, cmdline=lambda: ["python", "-m", "bench.task.worker", "reply"]),
         SimpleNamespace(
-            pid=2, cmdline=lambda: ["python", "-m", "bench.work.forker", "torch._dynamo", "bench.work.worker"]
+            pid=2, cmdline=lambda: ["python", "-m", "bench.task.forker", "torch._dynamo", "bench.task.worker"]
         ),
     ]
     parent = SimpleNamespace(children=lambda: children, cpu_times=lambda: SimpleNamespace(user=1.0, system=0.5))

@@ -10,7 +10,7 @@ from bench.launch.slurm import Slurm
 from bench.metrics import METRICS
 from bench.plan import sweep as sweeps
 from bench.plan.case import tasks
-from bench.work.protocol import Request
+from bench.task.protocol import Request
 
 pytestmark = pytest.mark.system("slurmctld")
 

@@ -23,8 +23,8 @@ from phnn import plugins
 from phnn.conversion import convert
 
 from ...plan.case import Case
-from ...work import execution
-from ...work.subject import Subject, build_module, count_params
+from ...task import execution
+from ...task.subject import Subject, build_module, count_params
 from .. import tasks
 from ..recipe import Recipe
 from ..task import Splits

@@ -1,6 +1,6 @@
 """A worker that loads no torch: it sleeps, fails as ``phnn_faults`` says, and makes up values from the case's id.
 
-It takes the orders and drops the crumbs of ``bench.work.worker``, so that a sweep of hundreds of processes takes seconds.
+It takes the orders and drops the crumbs of ``bench.task.worker``, so that a sweep of hundreds of processes takes seconds.
 """
 
 import os
@@ -12,9 +12,9 @@ from pathlib import Path
 
 from phnn_faults.faults import commit
 
-from bench.work import crumb
-from bench.work.parent import follow_parent
-from bench.work.protocol import Reply, Request, Result
+from bench.task import crumb
+from bench.task.parent import follow_parent
+from bench.task.protocol import Reply, Request, Result
 
 
 def main(request_text: str, reply_path: Path) -> int:

@@ -4,7 +4,7 @@ from bench.launch.cluster import Place, RefusedError, Seen
 from bench.launch.profile import Profile
 from bench.launch.slurm import Slurm
 from bench.launch.spool import Answer, Spool
-from bench.work.protocol import Reply, Result
+from bench.task.protocol import Reply, Result
 
 QUICK = {"poll": 0.001, "grace": 0.0}
 

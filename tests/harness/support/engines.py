@@ -4,7 +4,7 @@ from collections import deque
 from pathlib import Path
 
 from bench.launch.engine import Attempt, Crumb
-from bench.work.protocol import Reply, Result
+from bench.task.protocol import Reply, Result
 
 
 def sound(order):

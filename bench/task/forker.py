@@ -1,4 +1,4 @@
-"""Fresh processes without a fresh import: ``python -m bench.work.forker MODULES…`` loads them, forks for each task.
+"""Fresh processes without a fresh import: ``python -m bench.task.forker MODULES…`` loads them, forks for each task.
 
     standard input     an order a line: {"reply": path, "log": path, "request": a protocol.Request}
     standard output    the exit code of each order's process, a line

@@ -1,4 +1,4 @@
-"""One task in one fresh process: ``python -m bench.work.worker REPLY`` reads a request from standard input.
+"""One task in one fresh process: ``python -m bench.task.worker REPLY`` reads a request from standard input.
 
 A case that raises costs that case alone: its result says what went wrong, the others are measured.
 """

@@ -17,6 +17,7 @@ from pyarrow import parquet as pa_parquet
 from phnn.algebras import near_matches
 
 from ..errors import UsageError
+from ..plan.selection import parse_filter
 from ..store.folder import write_whole
 from ..store.lines import SCHEMA, plain
 from ..table.records import COLUMNS, OWN, SHARED, Columns
@@ -121,12 +122,7 @@ def find(at: Path) -> Path:
 
 def select(df: pd.DataFrame, filters: Sequence[str]) -> pd.DataFrame:
     """The rows that every ``key=value[,value…]`` allows, with those of their baselines and slim controls."""
-    wanted = {}
-    for text in filters:
-        key, equals, values = text.partition("=")
-        if not equals or not values:
-            raise UsageError(f"--filter {text!r}: it takes key=value, such as algebra=ph,real")
-        wanted[key.strip()] = [value.strip() for value in values.split(",")]
+    wanted = dict(parse_filter(text) for text in filters)
     of_rows = {key: values for key, values in wanted.items() if key in OWN}
     of_cases = {key: values for key, values in wanted.items() if key not in OWN}
     kept = where(df, of_cases, "--filter")

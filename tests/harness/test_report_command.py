@@ -92,7 +92,7 @@ def test_a_filter_reports_on_a_part_elsewhere(stored, one, tmp_path):
         "--out",
         tmp_path / "part",
     )
-    fails("it takes key=value", stored, "--filter", "ph", "--out", tmp_path / "part")
+    fails("is not of the form key=value", stored, "--filter", "ph", "--out", tmp_path / "part")
 
 
 def test_figures_of_a_file_take_the_place_of_the_usual_ones(stored, tmp_path):

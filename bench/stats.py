@@ -11,11 +11,11 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
+from functools import cache, lru_cache
 from typing import Generic, TypeVar
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import special
 
 LEVEL = 0.95
 
@@ -53,9 +53,10 @@ def _mean_intervals(data: np.ndarray, level: float) -> np.ndarray:
     return np.stack([center, center - reach, center + reach], axis=1)
 
 
-@cache
-def _student(level: float, freedom: int) -> float:
-    return float(stats.t.ppf((1 + level) / 2, freedom))
+@lru_cache(maxsize=4096)
+def _student(level: float, freedom: float) -> float:
+    """The end of Student's t interval, in standard errors."""
+    return float(special.stdtrit(freedom, (1 + level) / 2))
 
 
 def log_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
@@ -75,6 +76,8 @@ def process_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
     center = float(logs.mean())
     if np.ptp(logs) == 0:  # no spread: every resample is the sample, and the acceleration would be 0/0
         return _exp(Interval(center, center, center))
+    from scipy import stats  # half a second to load: not for a table that needs none of it
+
     resamples = max(9999, math.ceil(200 / (1 - level)))  # 100 of them beyond each end
     found = stats.bootstrap(
         (logs,), np.mean, confidence_level=level, n_resamples=resamples, batch=10_000, method="BCa",
@@ -106,7 +109,8 @@ def paired_difference(a: Sequence[float], b: Sequence[float], level: float = LEV
         return interval, math.nan
     if np.ptp(difference) == 0:
         return interval, 1.0 if difference[0] == 0 else math.nan
-    return interval, float(stats.ttest_1samp(difference, 0.0).pvalue)
+    t = interval.value / (difference.std(ddof=1) / math.sqrt(len(difference)))
+    return interval, _two_sided(t, len(difference) - 1)
 
 
 def resampled_difference(
@@ -123,10 +127,13 @@ def resampled_difference(
         return interval, p
     wider = math.sqrt(1 + len(a) * overlap)
     reach = wider * (interval.hi - interval.value)
-    t = interval.value / (reach / stats.t.ppf((1 + level) / 2, len(a) - 1))
-    return Interval(interval.value, interval.value - reach, interval.value + reach), float(
-        2 * stats.t.sf(abs(t), len(a) - 1)
-    )
+    t = interval.value / (reach / _student(level, len(a) - 1))
+    return Interval(interval.value, interval.value - reach, interval.value + reach), _two_sided(t, len(a) - 1)
+
+
+def _two_sided(t: float, freedom: int) -> float:
+    """The probability that Student's t lies as far from 0 or farther."""
+    return float(2 * special.stdtr(freedom, -abs(t)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -205,13 +212,16 @@ def called_slower(truth: float, spread: float, processes: int, margin: float = M
     """
     if spread <= 0 or processes < 2:
         raise ValueError(f"needs a spread above 0 and at least 2 processes, got {spread} and {processes}")
-    critical = stats.t.ppf((1 + verdict_level(among)) / 2, processes - 1)
+    from scipy import stats
+
+    critical = _student(verdict_level(among), processes - 1)
     away = (math.log(truth) - math.log1p(margin)) * math.sqrt(processes) / spread
     return float(stats.nct.sf(critical, processes - 1, away))
 
 
 def resolvable(spread: float, processes: int, margin: float = MARGIN, among: int = 1, power: float = 0.95) -> float:
     """The smallest true ratio above 1 that is called SLOWER with probability ``power``; see called_slower."""
+    from scipy import optimize
 
     def lacking(log_ratio: float) -> float:
         return called_slower(math.exp(log_ratio), spread, processes, margin, among) - power
@@ -293,7 +303,7 @@ def geometric_means(ratios: Mapping[V, Mapping[C, float]]) -> Overall[V, C]:
     every = list(dict.fromkeys(case for own in ratios.values() for case in own))
     left_out = {case: lacking for case in every if (lacking := tuple(v for v in ratios if case not in ratios[v]))}
     common = tuple(case for case in every if case not in left_out)
-    means = {v: float(stats.gmean([own[case] for case in common])) for v, own in ratios.items() if common}
+    means = {v: math.exp(np.log([own[case] for case in common]).mean()) for v, own in ratios.items() if common}
     return Overall(means, common, left_out)
 
 
@@ -328,7 +338,7 @@ def log_estimate(found: Interval, observations: int, level: float = LEVEL) -> Es
     if observations < 2 or math.isnan(found.lo):
         return Estimate(mean, math.nan, math.nan)
     reach = (math.log(found.hi) - math.log(found.lo)) / 2
-    critical = float(stats.t.ppf((1 + level) / 2, observations - 1))
+    critical = _student(level, observations - 1)
     return Estimate(mean, (reach / critical) ** 2, observations - 1)
 
 
@@ -357,5 +367,5 @@ def estimate_interval(found: Estimate, level: float = LEVEL) -> Interval:
     """Student's t interval of an estimate; of an exact one both ends are the figure."""
     if found.variance == 0:
         return Interval(found.mean, found.mean, found.mean)
-    reach = float(stats.t.ppf((1 + level) / 2, found.df)) * math.sqrt(found.variance)
+    reach = _student(level, found.df) * math.sqrt(found.variance)
     return Interval(found.mean, found.mean - reach, found.mean + reach)

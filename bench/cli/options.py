@@ -43,8 +43,9 @@ def planned_of(
 ) -> tuple[Sweep, list[Planned]]:
     from phnn.plugins import load_named
 
+    from ..plan.expansion import expand
     from ..plan.selection import select
-    from ..plan.sweep import expand, load
+    from ..plan.sweep import load
     from ..study.catalog import DATA
 
     if data is not None and data not in DATA:

@@ -19,13 +19,13 @@ from __future__ import annotations
 
 import math
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from .. import tomlfile
 from ..errors import UsageError
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -160,21 +160,15 @@ class _File(_Strict):
 
 def load(path: Path) -> Profile:
     """Read and check a profile file."""
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"no profile {path}: docs/cluster.md shows one") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from None
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets without end
-        raise UsageError(f"{path} is not valid TOML: {error}") from None
-    try:
-        return _File.model_validate(data).launch.slurm
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        said = f"{where}: {first['msg']}".split()  # a key of TOML may hold line breaks
-        raise UsageError(f"{path}: {' '.join(said)}") from None
+    return tomlfile.read(path, _File, "profile", _keys_beside, "docs/cluster.md shows one").launch.slurm
+
+
+def _keys_beside(loc: tomlfile.Where) -> list[str]:
+    parents: dict[int | str, type[BaseModel]] = {
+        "launch": _File.Table, "slurm": Profile, "hardware": Place, "bundle": Bundle,
+    }  # fmt: skip
+    model = next((parents[part] for part in reversed(loc[:-1]) if part in parents), _File)
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def job_minutes(place: Place, timeout: float, orders: int) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from ..errors import UsageError
 from ..plan.selection import parse_filter
 from ..store.folder import write_whole
 from ..store.lines import SCHEMA, plain
-from ..table.records import COLUMNS, OWN, SHARED, Columns
+from ..table.records import COLUMNS, OF_CASE, OF_TASK, OWN, SAID, Columns
 
 _WHOLE = ("n", "rank", "seed", "threads", "samples", "processes", "schema", "batch", "channels", "out_channels",
           "size", "kernel_size")  # fmt: skip
@@ -42,15 +43,33 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 def frame_of(blocks: Iterable[Columns]) -> pd.DataFrame:
     """The same from blocks of records."""
     schema = pa.schema([(column, _type(column)) for column in COLUMNS])
-    return _pandas(pa.Table.from_batches(map(_batch, blocks), schema))
+    with ThreadPoolExecutor(1) as beside:  # Arrow copies text without holding up who makes the next block
+        batches = [beside.submit(_batch, block) for block in blocks]
+        return _pandas(pa.Table.from_batches([batch.result() for batch in batches], schema))
 
 
 def _batch(block: Columns) -> pa.RecordBatch:
-    of = pa.array(block.of, pa.int64())
-    arrays = {name: _array(name, list(map(itemgetter(place), block.own))) for place, name in enumerate(OWN)}
-    for place, name in enumerate(SHARED):
-        arrays[name] = _array(name, list(map(itemgetter(place), block.shared))).take(of)
+    said, *own, of_task = zip(*block.rows, strict=True)
+    arrays = {name: _array(name, values) for name, values in zip(OWN, own, strict=True) if name != "details"}
+    texts, at = _distinct(own[OWN.index("details")])
+    arrays["details"] = _array("details", texts).take(pa.array(at))
+    arrays |= _shared(SAID, *_distinct(said))
+    arrays |= _shared(OF_TASK, *_distinct(of_task))
+    arrays |= _shared(OF_CASE, block.cases, block.of)
     return pa.record_batch({column: arrays[column] for column in COLUMNS})
+
+
+def _distinct(rows: Sequence[Hashable]) -> tuple[list[Any], np.ndarray]:
+    """What differs among ``rows``, and which of it each of them is."""
+    first: dict[Hashable, int] = {}
+    found = np.fromiter(map(first.setdefault, rows, range(len(rows))), np.int64, len(rows))
+    return list(first), np.searchsorted(np.fromiter(first.values(), np.int64, len(first)), found)
+
+
+def _shared(columns: Sequence[str], rows: Sequence[Sequence[Any]], of: Sequence[int] | np.ndarray) -> dict[str, Any]:
+    """Columns of which ``rows`` holds each distinct row once."""
+    at = pa.array(of, pa.int64())
+    return {name: _array(name, list(map(itemgetter(i), rows))).take(at) for i, name in enumerate(columns)}
 
 
 def _array(column: str, values: Sequence[Any]) -> pa.Array:

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 from phnn.registry import origin
@@ -70,7 +70,11 @@ class Job:
 
     task: Task
     place: Place
-    state: outcome.State
+
+    @cached_property
+    def state(self) -> outcome.State:
+        """What its attempts have come to; as long as there is none, nothing is kept of a hundred thousand jobs."""
+        return outcome.begin(self.task.cases)
 
     @property
     def key(self) -> tuple[str, str]:
@@ -154,8 +158,8 @@ def plan(
         late: list[Task] = []
         if options.budget is not None:
             left, late = estimate.fitting(left, options.budget, priority, pace)
-        jobs += [Job(task, place, outcome.begin(task.cases)) for task in left]
-        unfit += [Job(task, place, outcome.begin(task.cases)) for task in late]
+        jobs += [Job(task, place) for task in left]
+        unfit += [Job(task, place) for task in late]
     return Plan(jobs, done, failed, unfit, pace, known, told, envs)
 
 

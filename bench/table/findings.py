@@ -74,7 +74,7 @@ class Findings:
     def __init__(self, lines: Iterable[Mapping[str, Any]]) -> None:
         self.rounds = Rounds()
         self._found: dict[str, dict[tuple[str, str], list[Finding]]] = defaultdict(dict)
-        self._beside: dict[int, dict[str, list[Finding]]] = defaultdict(dict)  # timings by line and case
+        self._beside: dict[int, list[tuple[str, Finding]]] = {}  # timings by line, each with its case
         for order, line in enumerate(lines):
             self._add(order, line)
         timed: list[Finding] = []
@@ -92,7 +92,7 @@ class Findings:
 
     def beside(self, timing: Finding, case_id: str) -> Finding | None:
         """What the process that timed one case found of another; else how that one failed in the same task."""
-        found = self._beside[timing.order].get(case_id, ())
+        found = [f for of, f in self._beside[timing.order] if of == case_id]
         return next((f for f in found if f.part == timing.part), None) or next(
             (f for f in found if f.status != "ok"), None
         )
@@ -115,6 +115,7 @@ class Findings:
         kind, watched = line["kind"], None
         key = task.env_id, kind
         marks: tuple[str, ...] = ()
+        beside: list[tuple[str, Finding]] = []
         for result in line["results"]:
             case_id, details = result["case_id"], result["details"]
             if (watch := details.get("watch")) != watched:  # mostly the same of all cases of a task
@@ -124,12 +125,13 @@ class Findings:
                 result["values"], result["unsupported"], result.get("failed", {}), self.rounds.add(result["seconds"]),
                 marks, details.get("calls_per_block", 1), details,
             )  # fmt: skip
-            if kind == "timing":
-                self._beside[order].setdefault(case_id, []).append(finding)
+            beside.append((case_id, finding))
             pile = self._found[case_id].setdefault(key, [])
             if pile and pile[-1].task.is_beside(task) and finding.status != "skipped":
                 pile[-1].details = None
             pile.append(finding)
+        if kind == "timing":
+            self._beside[order] = beside
 
 
 def _newest(findings: list[Finding]) -> list[Finding]:

@@ -15,8 +15,8 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from operator import attrgetter, itemgetter
+from functools import cache, lru_cache
+from operator import attrgetter
 from typing import Any
 
 from pydantic_core import to_json
@@ -39,40 +39,44 @@ COLUMNS = (
     "baseline_id", "details", "case_id", "group_id", "env_id", "code_rev", "schema", "started",
 )  # fmt: skip
 
-# what a row has of its own, the last of them alike in all that one task told of a case; the other columns it shares
-# with all rows of its case on that machine
-OWN = (
-    "metric", "unit", "value", "lo", "hi", "samples", "status", "reason", "marks", "details",
-    "processes", "path_built", "env_id", "code_rev", "started",
+# A row in four parts, of which its case, its task and what it says are each shared with many rows
+OF_CASE = (
+    *(name for name in FACTORS if name not in ("shape", "recipe", "options")),
+    "shape", *SHAPE_COLUMNS, "recipe", "variant", "baseline_id", "case_id", "group_id", "schema",
 )  # fmt: skip
+OF_TASK = ("processes", "path_built", "env_id", "code_rev", "started")
+SAID = ("metric", "unit", "status", "reason", "marks")
+OWN = ("value", "lo", "hi", "samples", "details")
 
-
-SHARED = tuple(column for column in COLUMNS if column not in OWN)
+Row = tuple[tuple[Any, ...], float | None, float | None, float | None, int | None, str, tuple[Any, ...]]
 
 _BLOCK = 50_000  # records
 
 
 @dataclass
 class Columns:
-    """Records in two parts. own: the values of OWN; shared: those of SHARED; of: which of these a record has."""
+    """Records, what they share kept once.
 
-    own: list[tuple[Any, ...]] = field(default_factory=list)
-    shared: list[tuple[Any, ...]] = field(default_factory=list)
+    rows: SAID, OWN and OF_TASK of each, as (SAID, *OWN, OF_TASK); cases: OF_CASE; of: which of these a row has.
+    """
+
+    rows: list[Row] = field(default_factory=list)
+    cases: list[tuple[Any, ...]] = field(default_factory=list)
     of: list[int] = field(default_factory=list)
 
-    def add(self, shared: tuple[Any, ...], own: Sequence[tuple[Any, ...]]) -> None:
+    def add(self, case: tuple[Any, ...], rows: Sequence[Row]) -> None:
         """The rows of one case on one machine."""
-        self.own += own
-        self.of += [len(self.shared)] * len(own)
-        self.shared.append(shared)
+        self.rows += rows
+        self.of += [len(self.cases)] * len(rows)
+        self.cases.append(case)
 
-    def rows(self) -> list[dict[str, Any]]:
+    def records(self) -> list[dict[str, Any]]:
         """The records as dicts."""
-        rows = []
-        for of, own in zip(self.of, self.own, strict=True):
-            row = dict(zip(SHARED + OWN, self.shared[of] + own, strict=True))
-            rows.append({column: row[column] for column in COLUMNS})
-        return rows
+        found, names = [], OF_CASE + SAID + OWN + OF_TASK
+        for of, (said, *own, of_task) in zip(self.of, self.rows, strict=True):
+            record = dict(zip(names, (*self.cases[of], *said, *own, *of_task), strict=True))
+            found.append({column: record[column] for column in COLUMNS})
+        return found
 
 
 def derive(
@@ -82,7 +86,7 @@ def derive(
 
     For each case and machine the newest measurement counts; tasks of other code revisions stay in the store.
     """
-    return [row for block in blocks(plan, lines, roofs) for row in block.rows()]
+    return [row for block in blocks(plan, lines, roofs) for row in block.records()]
 
 
 def blocks(
@@ -103,12 +107,12 @@ def blocks(
     found = Columns()
     for place in places:
         baseline = machines[place.env_id].baselines.get(place.case.group_id)
-        found.add(_shared(place.planned, baseline), _rows(place, findings, timings))
+        found.add(_of_case(place.planned, baseline), _rows(place, findings, timings))
         findings.forget(*place.key)
-        if len(found.own) >= _BLOCK:
+        if len(found.rows) >= _BLOCK:
             yield found
             found = Columns()
-    if found.own:
+    if found.rows:
         yield found
 
 
@@ -131,13 +135,10 @@ def _places(own: PlannedCase, findings: Findings) -> Iterator[Place]:
             yield Place(own, case, env_id, asked, (case.id, env_id))
 
 
-_Whose = tuple[int | None, str | None, str | None, str | None, str | None]  # the last five of OWN
-
-
-def _rows(place: Place, findings: Findings, timings: Timings) -> list[tuple[Any, ...]]:
+def _rows(place: Place, findings: Findings, timings: Timings) -> list[Row]:
     """The rows of a case on a machine, in the order of the table of metrics; none while their tasks are not in."""
     wanted = place.asked.metrics
-    rows: list[tuple[Any, ...]] = []
+    rows: list[Row] = []
     if place.asked.skipped is not None:
         of_none, skipped = (None, None, place.env_id, None, None), Told("skipped", place.asked.skipped)
         return [_row(metric, skipped, "{}", of_none) for metric in _ordered(wanted, "training")]
@@ -164,33 +165,40 @@ def _ordered(metrics: frozenset[str], kind: str) -> tuple[str, ...]:
     return tuple(name for name in METRICS if name in metrics and kind in ("training", METRICS[name].task))
 
 
-def _counted(metrics: Iterable[str], last: Finding, of_task: _Whose) -> list[tuple[Any, ...]]:
+def _counted(metrics: Iterable[str], last: Finding, of_task: tuple[Any, ...]) -> list[Row]:
     """The rows of a static task or a training; none of what it was not asked for: the next run measures it."""
-    text, rows = _text(last.told), []
-    brief = text  # no second text where there is nothing long: a sweep may have a million records
-    if not _CURVES.isdisjoint(last.told):
-        brief = _text({key: value for key, value in last.told.items() if key not in _CURVES})
+    text, values = _text(last.told), last.values
+    if last.status == "ok" and not last.unsupported and not last.failed and _CURVES.isdisjoint(last.told):
+        counted = [metric for metric in metrics if metric in values]
+        return [(_COUNTED[metric], values[metric], None, None, 1, text, of_task) for metric in counted]
+    # no second text where there is nothing long: a sweep may have a million records
+    rows: list[Row] = []
+    brief = _text({key: value for key, value in last.told.items() if key not in _CURVES})
     for metric in metrics:
         if reason := last.unsupported.get(metric):
             rows.append(_row(metric, Told("unsupported", reason), text, of_task))
         elif lacking := failure(last, metric):
             rows.append(_row(metric, lacking, text, of_task))
-        elif (value := last.values.get(metric)) is None:
+        elif metric not in values:
             continue
-        elif metric == "numeric_error" and last.status == "wrong":
-            rows.append((metric, _UNITS[metric], value, None, None, 1, "wrong", last.reason, "", text, *of_task))
-        elif metric == "train_time":  # trainings share the machine with each other
-            rows.append((metric, _UNITS[metric], value, None, None, 1, "ok", "", "contended", text, *of_task))
         else:
-            rows.append((metric, _UNITS[metric], value, None, None, 1, "ok", "", "", text, *of_task))
+            said = _COUNTED[metric]
+            if metric == "numeric_error" and last.status == "wrong":
+                said = (metric, _UNITS[metric], "wrong", last.reason, "")
+            rows.append((said, values[metric], None, None, 1, text, of_task))
         text = brief
     return rows
 
 
+_UNITS = {name: metric.unit for name, metric in METRICS.items()}
+# trainings share the machine with each other
+_COUNTED = {
+    name: (name, unit, "ok", "", "contended" if name == "train_time" else "") for name, unit in _UNITS.items()
+}
 _CURVES = frozenset({"curve", "curve_before", "projection_error"})  # long: in one row of a case, not in each
 
 
-def _timed(place: Place, own: Sequence[Finding], timings: Timings, of_task: _Whose) -> Iterator[tuple[Any, ...]]:
+def _timed(place: Place, own: Sequence[Finding], timings: Timings, of_task: tuple[Any, ...]) -> Iterator[Row]:
     """The rows of what was timed, as far as all that they take is in."""
     for metric in _ordered(place.asked.metrics, "timing"):
         if told := timings.told(metric, place, own):
@@ -198,14 +206,15 @@ def _timed(place: Place, own: Sequence[Finding], timings: Timings, of_task: _Who
             yield _row(metric, told, _text({**own[-1].told, **told.details}), of_task, marks)
 
 
-def _row(metric: str, told: Told, details: str, of_task: _Whose, machine: Sequence[str] = ()) -> tuple[Any, ...]:
+def _row(metric: str, told: Told, details: str, of_task: tuple[Any, ...], machine: Sequence[str] = ()) -> Row:
     value, lo, hi, marks = told.estimate or (None, None, None, "")
-    ends = (None, None) if lo is None or math.isnan(lo) else (lo, hi)
+    if lo is None or math.isnan(lo):
+        lo = hi = None
     earned = ",".join([marks, *machine] if marks else machine)
-    return metric, _UNITS[metric], value, *ends, told.samples, told.status, told.reason, earned, details, *of_task
+    said = metric, _UNITS[metric], told.status, told.reason, earned
+    return said, value, lo, hi, told.samples, details, of_task
 
 
-_UNITS = {name: metric.unit for name, metric in METRICS.items()}
 _json = json.JSONEncoder(sort_keys=True).encode
 
 
@@ -214,26 +223,25 @@ def _text(details: Mapping[str, Any]) -> str:
     return to_json(dict(sorted(details.items())), inf_nan_mode="constants").decode()
 
 
-def _shared(own: PlannedCase, baseline_id: str | None) -> tuple[Any, ...]:
+def _of_case(own: PlannedCase, baseline_id: str | None) -> tuple[Any, ...]:
     case = own.case
-    shape = {**dict(case.shape), **dict(case.options)}
-    values = {
-        **dict(zip(_PLAIN, _plain_of(case), strict=True)),
-        "shape": _json(shape),
-        "recipe": _json(dict(case.recipe)) if case.recipe else "{}",
-        **{name: _number(shape.get(name), float if name == "width_scale" else int) for name in SHAPE_COLUMNS},
-        "variant": variant(case, own.controlled),
-        "baseline_id": baseline_id,
-        "case_id": case.id,
-        "group_id": case.group_id,
-        "schema": SCHEMA,
-    }
-    return _in_order(values)
+    axes = case.shape + case.options
+    return (
+        *_plain_of(case), *_shape(axes, tuple([type(value) for _, value in axes])),
+        _json(dict(case.recipe)) if case.recipe else "{}", variant(case, own.controlled), baseline_id,
+        case.id, case.group_id, SCHEMA,
+    )  # fmt: skip
 
 
-_PLAIN = tuple(name for name in FACTORS if name not in ("shape", "recipe", "options"))
-_plain_of = attrgetter(*_PLAIN)
-_in_order = itemgetter(*SHARED)
+_plain_of = attrgetter(*OF_CASE[: OF_CASE.index("shape")])
+
+
+@lru_cache(maxsize=4096)
+def _shape(axes: tuple[tuple[str, Any], ...], types: tuple[type, ...]) -> tuple[Any, ...]:
+    # types: 1 and 1.0 and True are equal, and their columns are not
+    shape = dict(axes)
+    numbers = [_number(shape.get(name), float if name == "width_scale" else int) for name in SHAPE_COLUMNS]
+    return _json(shape), *numbers
 
 
 def _number(value: Any, of: type) -> Any:

@@ -27,7 +27,7 @@ class Rounds:
         if not seconds:
             return 0, 0
         start = len(self._flat)
-        self._flat.extend(array("d", seconds))
+        self._flat.extend(seconds)
         return start, len(seconds)
 
     def of(self, spans: Sequence[Span]) -> np.ndarray:

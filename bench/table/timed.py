@@ -73,6 +73,8 @@ class Timings:
         self.latencies: dict[Key, Estimate] = {}
         self.ratios: dict[Key, Estimate] = {}
         self.judged: dict[Key, Estimate] = {}
+        self._withheld: dict[Key, Told | None] = {}  # why a case has no times; asked by each of its metrics
+        self._baseless: dict[Key, Told | None] = {}  # why a baseline is none; asked by each case of its group
         by_count: dict[int, list[tuple[Place, list[Finding]]]] = defaultdict(list)
         for place in places:
             own = findings.of(place.case.id, place.env_id, "timing")
@@ -95,12 +97,11 @@ class Timings:
 
     def told(self, metric: str, place: Place, own: Sequence[Finding]) -> Told | None:
         """What the row of a timed metric says; None while what it takes is not in."""
-        static = self.findings.of(place.case.id, place.env_id, "static")
-        checks = [*static, *own]  # a tuned case is checked in the processes that timed it too
-        if wrong := wrong_reason(checks):  # a fast wrong answer has no speed
-            return Told("wrong", f"its time is not published: {wrong}")
-        if unchecked := _unchecked(checks):
-            return unchecked._replace(reason=f"its time is not published, unchecked: {unchecked.reason}")
+        if place.key not in self._withheld:  # a tuned case is checked in the processes that timed it too
+            static = self.findings.of(place.case.id, place.env_id, "static")
+            self._withheld[place.key] = _withheld("its time is not published", [*static, *own])
+        if withheld := self._withheld[place.key]:
+            return withheld
         if metric == "latency":
             return self._latency(place, own)
         if metric == "latency_ratio":
@@ -128,11 +129,10 @@ class Timings:
         if baseline is None:
             beside = f"subject {case.twin!r} with " if case.twin else ""
             return Told("unsupported", f"the group has no baseline: add {beside}algebra 'real'")
-        checks = self.findings.of(baseline, place.env_id, "static")
-        if wrong := wrong_reason(checks):
-            return Told("wrong", f"the baseline: {wrong}")
-        if unchecked := _unchecked(checks):
-            return unchecked._replace(reason=f"the baseline, unchecked: {unchecked.reason}")
+        if (beneath := (baseline, place.env_id)) not in self._baseless:
+            self._baseless[beneath] = _withheld("the baseline", self.findings.of(baseline, place.env_id, "static"))
+        if withheld := self._baseless[beneath]:
+            return withheld
         if case.id == baseline:
             return Told(estimate=Estimate(1.0, 1.0, 1.0), samples=_samples(own))
         if place.key not in self.ratios:
@@ -184,6 +184,17 @@ def failure(finding: Finding, metric: str) -> Told | None:
         return Told(finding.status, finding.reason)
     if lacks := finding.failed.get(metric):
         return Told(lacks["status"], lacks["reason"])
+    return None
+
+
+def _withheld(what: str, checks: Sequence[Finding]) -> Told | None:
+    """Why times are not told of a case whose answer these found wrong, or could not check."""
+    if all(f.status == "ok" and not f.failed and not f.unsupported for f in checks):
+        return None
+    if wrong := wrong_reason(checks):  # a fast wrong answer has no speed
+        return Told("wrong", f"{what}: {wrong}")
+    if unchecked := _unchecked(checks):
+        return unchecked._replace(reason=f"{what}, unchecked: {unchecked.reason}")
     return None
 
 

@@ -14,8 +14,10 @@ def _out(shape: Shape) -> int:
 
 
 def _fits(algebra: Algebra, shape: Shape) -> str | None:
-    groups = shape.get("groups", 1)
-    for name, width in (("channels", shape["channels"]), ("out_channels", _out(shape))):
+    channels, out_channels, groups = shape["channels"], _out(shape), shape.get("groups", 1)
+    if channels % (groups * algebra.n) == out_channels % (groups * algebra.n) == 0:
+        return None  # as in nearly all of the cases that a sweep may have
+    for name, width in (("channels", channels), ("out_channels", out_channels)):
         if width % groups:
             return f"groups={groups} does not divide {name}={width}"
         if reason := misfit(algebra.n, **{name: width // groups}):

@@ -247,7 +247,7 @@ def test_the_sweep_of_the_page_has_its_cases_in_one_group(installed, tmp_path):
     (text,) = (block for block in blocks("toml") if "[[cases]]" in block)
     (tmp_path / "page.toml").write_text('schema = 1\nname = "page"\ntitle = "page"\n' + text)
     code = (
-        "import sys; from pathlib import Path; from bench.plan.sweep import expand, load\n"
+        "import sys; from pathlib import Path; from bench.plan.expansion import expand; from bench.plan.sweep import load\n"
         "planned = expand(load(Path(sys.argv[1])))\n"
         "assert len(planned) == 4 and not any(p.skipped for p in planned)\n"
         "assert len({p.case.group_id for p in planned}) == 1\n"

@@ -9,6 +9,7 @@ import pytest
 
 from bench.launch.engine import Order
 from bench.metrics import METRICS
+from bench.plan import expansion
 from bench.plan import sweep as sweeps
 from bench.plan.case import tasks
 from bench.task.protocol import Request
@@ -45,7 +46,7 @@ def tiny(tmp_path):
 
 @pytest.fixture
 def planned(tiny):
-    return sweeps.expand(sweeps.load(tiny))
+    return expansion.expand(sweeps.load(tiny))
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from bench.compare.change import Method
 from bench.compare.comparison import compare, side
 from bench.compare.where import any_of, one_each
 from bench.errors import UsageError
-from bench.plan import sweep
+from bench.plan import expansion, sweep
 from bench.report import table
 from bench.stats import Verdict
 from phnn.algebras import algebra
@@ -54,7 +54,7 @@ SPEED = {"real": 1.0, "quaternion": 0.5, "ph": 0.8}
 def planned(tmp_path_factory):
     path = tmp_path_factory.mktemp("sweep") / "pairs.toml"
     path.write_text(SWEEP)
-    return sweep.expand(sweep.load(path))
+    return expansion.expand(sweep.load(path))
 
 
 def noisy(seed=0, spread=0.02, speed=SPEED):

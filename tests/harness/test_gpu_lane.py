@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from bench.metrics import METRICS
+from bench.plan import expansion
 from bench.plan import sweep as sweeps
 from bench.plan.case import tasks
 from phnn.registry import find
@@ -31,7 +32,7 @@ def wheels():
 
 @pytest.fixture(scope="module")
 def planned():
-    return sweeps.expand(sweeps.load(GPU))
+    return expansion.expand(sweeps.load(GPU))
 
 
 def test_every_case_of_the_gpu_sweep_can_be_run_on_a_gpu(planned):
@@ -63,7 +64,7 @@ def test_what_is_measured_first_is_what_fits_into_eight_minutes():
     sweep = sweeps.load(GPU)
     seconds = []
     for entry in sweep.cases:
-        only = sweeps.expand(sweep.model_copy(update={"cases": [entry]}))
+        only = expansion.expand(sweep.model_copy(update={"cases": [entry]}))
         made = tasks(only, sweep.protocol.processes, {name: metric.task for name, metric in METRICS.items()})
         extra = {"energy": lambda task: 2.3 * len(task.cases), "largest_batch": lambda task: 15}
         seconds.append(

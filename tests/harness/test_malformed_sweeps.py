@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bench.errors import UsageError
 from bench.metrics import METRICS
-from bench.plan import selection, sweep
+from bench.plan import expansion, selection, sweep
 from bench.plan.case import tasks
 
 KINDS = {name: metric.task for name, metric in METRICS.items()}
@@ -108,7 +108,7 @@ def is_planned_or_refused(path: Path, data: bytes) -> str:
     path.write_bytes(data)
     try:
         loaded = sweep.load(path)
-        planned = sweep.expand(loaded)
+        planned = expansion.expand(loaded)
         tasks(planned, loaded.protocol.processes, KINDS)
         selection.shard(planned, "1/1")
     except UsageError as error:

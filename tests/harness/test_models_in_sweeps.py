@@ -7,7 +7,8 @@ import pytest
 from bench.errors import UsageError
 from bench.measure import flops, numerics
 from bench.plan.case import Case
-from bench.plan.sweep import Sweep, expand
+from bench.plan.expansion import expand
+from bench.plan.sweep import Sweep
 from bench.task.subject import SLIM_TOLERANCE, build, build_module, count_params
 from phnn.registry import find
 from phnn.tolerances import tolerance

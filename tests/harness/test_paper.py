@@ -5,7 +5,7 @@ import json
 import pandas as pd
 import pytest
 
-from bench.plan import sweep
+from bench.plan import expansion, sweep
 from bench.report import paper, table, tables
 from bench.report.paper import Published
 from bench.report.summary import section
@@ -48,7 +48,7 @@ def counted(tmp_path, monkeypatch):
     """The table of a sweep whose counts are made up: params by variant and classes, macs by path."""
     monkeypatch.setattr(paper, "published", lambda: PUBLISHED)
     (tmp_path / "sweep.toml").write_text(SWEEP)
-    planned = sweep.expand(sweep.load(tmp_path / "sweep.toml"))
+    planned = expansion.expand(sweep.load(tmp_path / "sweep.toml"))
     rows = table.frame(derive(plan_lines(planned), [line_of(p.case, p.metrics) for p in planned]))
     return rows
 

@@ -11,7 +11,7 @@ from bench.cli import app
 from bench.compare import source, told
 from bench.compare.rank import rank
 from bench.errors import UsageError
-from bench.plan import sweep
+from bench.plan import expansion, sweep
 from bench.stats import Verdict
 
 SWEEP = """
@@ -50,7 +50,7 @@ data = "digits"
 def planned(tmp_path_factory):
     path = tmp_path_factory.mktemp("sweep") / "ranks.toml"
     path.write_text(SWEEP)
-    return sweep.expand(sweep.load(path))
+    return expansion.expand(sweep.load(path))
 
 
 SPEED = {("real", 1): 1.0, ("quaternion", 4): 0.8, ("ph", 4): 0.8, ("ph", 2): 1.2, ("ph", 8): 0.1}

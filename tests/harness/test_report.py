@@ -3,7 +3,7 @@ import pytest
 from matplotlib import pyplot as plt
 from scipy import stats as reference
 
-from bench.plan import sweep
+from bench.plan import expansion, sweep
 from bench.report import figures, table
 from bench.report.figures import Spec
 from bench.report.summary import summary
@@ -68,7 +68,7 @@ def finished(planned):
 @pytest.fixture(scope="module")
 def quick():
     loaded = sweep.load(next(p for p in sweep.own_sweeps() if p.stem == "quick"))
-    planned = sweep.expand(loaded)
+    planned = expansion.expand(loaded)
     return table.frame(derive(plan_lines(planned), finished(planned)))
 
 
@@ -96,7 +96,7 @@ def test_the_summary_has_a_row_for_each_variant_and_names_failures(quick):
 def expanded(tmp_path, cases):
     path = tmp_path / "sweep.toml"
     path.write_text(f'schema = 1\nname = "s"\ntitle = "s"\n{cases}')
-    planned = sweep.expand(sweep.load(path))
+    planned = expansion.expand(sweep.load(path))
     return table.frame(derive(plan_lines(planned), finished(planned)))
 
 
@@ -169,7 +169,7 @@ def test_shapes_are_told_apart_by_the_axes_in_which_they_differ(tmp_path):
 def test_the_own_sweep_of_layers_is_drawn_on_pages(tmp_path):
     """Fourteen variants of a group: every learned rule has a line of its own looks."""
     loaded = sweep.load(next(p for p in sweep.own_sweeps() if p.stem == "layers"))
-    planned = [p for p in sweep.expand(loaded) if p.case.subject == "conv2d"]
+    planned = [p for p in expansion.expand(loaded) if p.case.subject == "conv2d"]
     df = table.frame(derive(plan_lines(planned), finished(planned)))
     spec = Spec(name="time", kind="against", metrics=["latency"], x="channels", where={"phase": "infer", "batch": 1})
     ((_, figure),) = figures.draw(df, spec)

@@ -3,13 +3,13 @@
 import pytest
 
 from bench.errors import UsageError
-from bench.plan import selection, sweep
+from bench.plan import expansion, selection, sweep
 from bench.schedule.run import plan_lines
 
 
 @pytest.fixture
 def quick():
-    return sweep.expand(sweep.load(next(path for path in sweep.own_sweeps() if path.stem == "quick")))
+    return expansion.expand(sweep.load(next(path for path in sweep.own_sweeps() if path.stem == "quick")))
 
 
 def ids(planned):

@@ -7,6 +7,7 @@ import torch
 
 from bench.errors import UsageError
 from bench.metrics import METRICS
+from bench.plan import expansion
 from bench.plan import sweep as sweeps
 from bench.plan.case import Case
 from bench.study import tasks
@@ -159,7 +160,7 @@ def test_a_sweep_can_name_every_task(tmp_path):
         text += f'[[cases]]\nsubject = "{subject}"\nmetrics = {metrics}\n[cases.axes]\n{written}\n'
     file = tmp_path / "all.toml"
     file.write_text(text)
-    planned = sweeps.expand(sweeps.load(file))
+    planned = expansion.expand(sweeps.load(file))
     assert {p.case.data for p in planned} == set(SUBJECTS)
     assert len(planned) == 2 * len(SUBJECTS)
     for p in planned:

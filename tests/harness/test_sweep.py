@@ -4,12 +4,12 @@ import sys
 import pytest
 
 from bench.errors import UsageError
-from bench.plan import selection
+from bench.plan import expansion, selection
 from bench.plan import sweep as sweeps
 
 
 def expand(path):
-    return sweeps.expand(sweeps.load(path))
+    return expansion.expand(sweeps.load(path))
 
 
 def variants(planned):
@@ -120,14 +120,14 @@ def test_a_filter_that_selects_nothing_says_why(planned, text, expected):
 def test_the_projects_own_sweeps_expand_and_skip_nothing_unnamed(path):
     sweep = sweeps.load(path)
     assert sweep.name == path.stem
-    planned = sweeps.expand(sweep)
+    planned = expansion.expand(sweep)
     assert any(p.skipped is None for p in planned)
     for group in {p.case.group_id for p in planned}:
         assert any(p.case.is_baseline for p in planned if p.case.group_id == group), "a group without a baseline"
 
 
 def test_slim_controls_are_real_and_belong_to_the_group_of_what_they_control():
-    planned = sweeps.expand(sweeps.load(sweeps.own_sweeps()[0].parent / "quick.toml"))
+    planned = expansion.expand(sweeps.load(sweeps.own_sweeps()[0].parent / "quick.toml"))
     slims = [p for p in planned if p.case.control != "none"]
     assert len(slims) == 5, "one variant, five seeds"
     for p in slims:
@@ -139,7 +139,7 @@ def test_slim_controls_are_real_and_belong_to_the_group_of_what_they_control():
 
 def test_data_replaces_the_sweeps_data_and_its_shape():
     sweep = sweeps.load(sweeps.own_sweeps()[0].parent / "quick.toml")
-    shapes = {p.case.shape for p in sweeps.expand(sweep, data="cifar100") if p.case.data == "cifar100"}
+    shapes = {p.case.shape for p in expansion.expand(sweep, data="cifar100") if p.case.data == "cifar100"}
     assert {(dict(s)["in_channels"], dict(s)["size"], dict(s)["num_classes"]) for s in shapes} == {(3, 32, 100)}
 
 
@@ -162,7 +162,7 @@ def test_a_filter_takes_aliases_and_commas_in_parentheses(edited):
 
 
 def test_a_filter_keeps_the_slim_controls_of_what_it_selects():
-    planned = sweeps.expand(sweeps.load(sweeps.own_sweeps()[0].parent / "quick.toml"))
+    planned = expansion.expand(sweeps.load(sweeps.own_sweeps()[0].parent / "quick.toml"))
     kept = selection.select(planned, ["algebra=ph", "n=4", "data=digits", "seed=1"])
     assert [(p.case.algebra, p.case.control != "none") for p in kept] == [
         ("real", False),
@@ -173,7 +173,7 @@ def test_a_filter_keeps_the_slim_controls_of_what_it_selects():
 
 def test_another_data_set_for_a_sweep_that_trains_nothing_is_refused(tiny):
     with pytest.raises(UsageError, match="--data cifar10: sweep 'tiny' trains nothing"):
-        sweeps.expand(sweeps.load(tiny), data="cifar10")
+        expansion.expand(sweeps.load(tiny), data="cifar10")
 
 
 def test_whole_and_decimal_scales_are_one_case(tiny):

@@ -8,7 +8,7 @@ from engines import Instant
 
 from bench.cli.options import planned_of
 from bench.errors import UsageError
-from bench.plan import sweep
+from bench.plan import expansion, sweep
 from bench.plan.case import Case
 from bench.report import curves, table
 from bench.schedule import run
@@ -60,10 +60,10 @@ def written(tmp_path):
 
 def test_the_quick_form_has_its_own_name_axes_and_recipe(written):
     loaded = sweep.load(written())
-    assert len(sweep.expand(loaded)) == 3 * (1 + 2 * 2) + 1
+    assert len(expansion.expand(loaded)) == 3 * (1 + 2 * 2) + 1
     quick = loaded.quick
     assert quick.name == "trained-quick"
-    planned = sweep.expand(quick)
+    planned = expansion.expand(quick)
     assert len(planned) == 1 + 2
     assert {(p.case.n, p.case.seed) for p in planned if p.case.algebra == "ph"} == {(4, 0)}
     recipe = dict(planned[0].case.recipe)
@@ -72,7 +72,7 @@ def test_the_quick_form_has_its_own_name_axes_and_recipe(written):
 
 def test_a_quick_budget_replaces_the_other_kind_of_budget(written):
     loaded = sweep.load(written(old="recipe = { epochs = 3 }", new="recipe = { steps = 50 }"))
-    recipe = dict(sweep.expand(loaded.quick)[0].case.recipe)
+    recipe = dict(expansion.expand(loaded.quick)[0].case.recipe)
     assert (recipe["epochs"], recipe["steps"]) == (0, 50)
 
 
@@ -96,12 +96,12 @@ def test_a_sweep_without_a_quick_form_says_so(tiny):
 def test_what_is_wrong_in_a_recipe_is_one_line_that_names_it(written, old, new, message):
     path = written(old=old, new=new)
     with pytest.raises(UsageError, match=message) as error:
-        sweep.expand(sweep.load(path))
+        expansion.expand(sweep.load(path))
     assert "\n" not in str(error.value)
 
 
 def test_a_case_that_crossed_to_a_worker_can_be_hashed_and_is_the_same(written):
-    case = sweep.expand(sweep.load(written()))[0].case
+    case = expansion.expand(sweep.load(written()))[0].case
     back = Case.from_factors(json.loads(json.dumps(case.factors)))
     assert back == case
     assert hash(back) == hash(case)
@@ -142,7 +142,7 @@ def go(path, folder, status="ok", seen=None, env_id="cpu-x", **policy):
     loaded = sweep.load(path)
     options = run.Options(places=(Place(env_id=env_id),), policy=Policy(**policy), track="tensorboard")
     with Store(folder) as store:
-        return run.run(loaded, sweep.expand(loaded), store, Quiet(), Instant(answer), options)
+        return run.run(loaded, expansion.expand(loaded), store, Quiet(), Instant(answer), options)
 
 
 def kept_in(folder):
@@ -182,7 +182,7 @@ def test_a_training_of_several_processes_has_the_machine_to_itself(written, tmp_
     engine = Instant()
     with Store(tmp_path / "run") as store:
         options = run.Options(places=(Place(env_id="cpu-x"),))
-        run.run(loaded, sweep.expand(loaded), store, Quiet(), engine, options)
+        run.run(loaded, expansion.expand(loaded), store, Quiet(), engine, options)
     assert engine.most == 1
 
 

@@ -32,7 +32,7 @@ from bench.launch.processes import Worker
 from bench.machine import env
 from bench.measure.latency import overhead_share
 from bench.metrics import METRICS
-from bench.plan import sweep
+from bench.plan import expansion, sweep
 from bench.plan.case import Task, tasks
 from bench.stats import LEVEL, Interval, log_interval, mean_interval
 from bench.task.protocol import Request
@@ -192,7 +192,7 @@ def timing_tasks() -> list[dict[str, float]]:
 def chosen(quick: sweep.Sweep) -> list[Task]:
     """Timing tasks from all over the sweep."""
     kinds = {name: metric.task for name, metric in METRICS.items()}
-    wanted = tasks(sweep.expand(quick), quick.protocol.processes, kinds, {})
+    wanted = tasks(expansion.expand(quick), quick.protocol.processes, kinds, {})
     timing = [task for task in wanted if task.kind == "timing"]
     return timing[:: max(1, len(timing) // TASKS)][:TASKS]
 

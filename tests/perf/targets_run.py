@@ -13,7 +13,7 @@ from targets import Figure, Target
 
 from bench.launch.local import Local
 from bench.machine import env
-from bench.plan import sweep
+from bench.plan import expansion, sweep
 from bench.schedule import run
 from bench.schedule.resume import Place
 from bench.stats import log_interval, mean_interval
@@ -82,7 +82,7 @@ def planning() -> Figure:
             for _ in range(REPEATS):
                 begun = time.perf_counter()
                 loaded = sweep.load(path)
-                planned = sweep.expand(loaded)
+                planned = expansion.expand(loaded)
                 made = run.plan(loaded, planned, [], engine, options)
                 assert made.seconds > 0
                 seconds.append(time.perf_counter() - begun)
@@ -99,7 +99,7 @@ def overhead() -> Figure:
         path = Path(folder) / "small.toml"
         path.write_text(SMALL)
         loaded = sweep.load(path)
-        planned = sweep.expand(loaded)
+        planned = expansion.expand(loaded)
         options = run.Options(places=(Place(env_id=env.env_id("cpu")),))
         found = []
         for number in range(REPEATS):

@@ -8,6 +8,7 @@ from bench.launch import profile
 from bench.launch.engine import Order
 from bench.launch.slurm import Slurm
 from bench.metrics import METRICS
+from bench.plan import expansion
 from bench.plan import sweep as sweeps
 from bench.plan.case import tasks
 from bench.task.protocol import Request
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.system("slurmctld")
 def orders(files):
     loaded = sweeps.load(files[0])
     kinds = {name: metric.task for name, metric in METRICS.items()}
-    made = tasks(sweeps.expand(loaded), 2, kinds, {})
+    made = tasks(expansion.expand(loaded), 2, kinds, {})
     return [Order(t.id, 1, Request.of(t, "cpu", 7, loaded.protocol, None)) for t in made]
 
 

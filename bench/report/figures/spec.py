@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from phnn.algebras import near_matches
-
+from ... import tomlfile
 from ...errors import UsageError
 
 KIND = Literal["against", "heatmap", "paths", "machines", "roofline", "learning", "pareto"]
@@ -50,26 +48,15 @@ class _File(BaseModel):
 
 def load(path: Path) -> list[Spec]:
     """The figures of a TOML file. A UsageError of one line names the key that is wrong."""
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path} is not valid TOML: {error}") from None
-    try:
-        found = _File.model_validate(data).figure
-    except ValidationError as error:
-        first, *more = error.errors(include_url=False, include_context=False)
-        at = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).removeprefix(".")
-        said = first["msg"]
-        if first["type"] == "extra_forbidden":
-            keys = list(Spec.model_fields) if len(first["loc"]) > 1 else ["figure"]
-            said = "is no key of a figure" + near_matches(str(first["loc"][-1]), keys)
-        raise UsageError(f"{path}: {at}: {said}{f' (and {len(more)} more)' if more else ''}") from None
+    found = tomlfile.read(path, _File, "figure", _keys_beside, "docs/figures.md shows one").figure
     names = [spec.name for spec in found]
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UsageError(f"{path}: two figures are named {twice!r}: they would be one file")
     return found
+
+
+def _keys_beside(loc: tomlfile.Where) -> list[str]:
+    return list(Spec.model_fields) if len(loc) > 1 else ["figure"]
 
 
 def builtin() -> list[Spec]:

@@ -4,7 +4,7 @@ import time
 
 from engines import Instant, sound
 
-from bench.plan import sweep
+from bench.plan import expansion, sweep
 from bench.schedule import run
 from bench.schedule.resume import Place
 from bench.store.folder import Store, read_plan, read_tasks
@@ -38,7 +38,7 @@ def go(path, folder, answer=sound, engine=None, clock=time.monotonic, **options)
     loaded, watcher, engine = sweep.load(path), Watcher(), engine or Instant(answer)
     with Store(folder) as store:
         asked = run.Options(**{"places": (Place(env_id="cpu-x"),), **options})
-        return run.run(loaded, sweep.expand(loaded), store, watcher, engine, asked, clock), watcher, engine
+        return run.run(loaded, expansion.expand(loaded), store, watcher, engine, asked, clock), watcher, engine
 
 
 def failing(status):

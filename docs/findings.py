@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 import pandas as pd
 from scipy.stats import gmean
 
+from bench.report import trained
+
 # by dimension, then by name; what a table does not have is left out
 VARIANTS = (
     "ph n=1", "complex", "split_complex", "dual", "ph n=2", "ph n=3", "quaternion", "split_quaternion", "tessarine",
@@ -256,6 +258,34 @@ def say_paths(df: pd.DataFrame) -> str:
     )
 
 
+def say_accuracy(df: pd.DataFrame) -> str:
+    """How far the trained nets are from the real ones, and from slim real nets of as many parameters."""
+    lines = []
+    for subject, data, metric, factor, unit in (
+        ("resnet20", "digits", "accuracy", 100.0, " points"),
+        ("seldnet", "sounds", "sed_score", 1.0, ""),
+    ):
+        own = df[(df["subject"] == subject) & (df["data"] == data) & (df["status"] == "ok")]
+        rows = own[own["recipe"].map(lambda text: json.loads(text)["start"]) == "random"]
+        params = rows[rows["metric"] == "params"].groupby("variant")["value"].first()
+        of_metric = rows[(rows["metric"] == metric) & (rows["control"] == "none") & (rows["algebra"] != "real")]
+        told = []
+        for variant, mine in of_metric.groupby("variant"):
+            kept = f"{100 * params[variant] / params['real']:.0f} % of the parameters"
+            less_real = trained.compare(mine, rows, list(mine["baseline_id"]), metric)
+            less_slim = trained.compare(mine, rows, trained.slim_controls(mine, rows), metric)
+            differences = [
+                f"{factor * found.interval.value:.2f} [{factor * found.interval.lo:.2f}, "
+                f"{factor * found.interval.hi:.2f}]{unit} from {whom}, p = {found.p:.2g}"
+                for found, whom in ((less_real, "the real net"), (less_slim, "a slim real net of as many parameters"))
+                if found
+            ]
+            told.append(f"{variant} ({kept}) is {' and '.join(differences)}")
+        seeds = int(rows["seed"].nunique())
+        lines.append(f"- {subject} on {data}, {metric.replace('_', ' ')} over {seeds} seeds: {'; '.join(told)}.")
+    return "\n".join(lines)
+
+
 FINDINGS: dict[str, Callable[[pd.DataFrame], str]] = {
     "time of layers in inference": lambda df: by_layer(df, "latency", "infer"),
     "time of layers in training": lambda df: by_layer(df, "latency", "train_step"),
@@ -270,4 +300,5 @@ FINDINGS: dict[str, Callable[[pd.DataFrame], str]] = {
     "growth in words": say_growth,
     "memory in words": say_memory,
     "paths in words": say_paths,
+    "accuracy in words": say_accuracy,
 }

@@ -149,8 +149,8 @@ class Case:
     @classmethod
     def from_factors(cls, factors: Mapping[str, Any]) -> Case:
         """The case that ``factors`` describes; the inverse of ``factors``."""
-        if unknown := set(factors) - _KNOWN:
-            raise ValueError(f"a case has no factor {', '.join(sorted(unknown))}")
+        if not factors.keys() <= _KNOWN:
+            raise ValueError(f"a case has no factor {', '.join(sorted(set(factors) - _KNOWN))}")
         pairs = {key: _hashable(factors.get(key, {})) for key in ("shape", "recipe", "options")}
         return cls(**{**factors, **pairs})
 

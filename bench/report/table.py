@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from pyarrow import compute as pc
 from pyarrow import csv as pa_csv
 from pyarrow import parquet as pa_parquet
 
@@ -43,20 +44,24 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 def frame_of(blocks: Iterable[Columns]) -> pd.DataFrame:
     """The same from blocks of records."""
     schema = pa.schema([(column, _type(column)) for column in COLUMNS])
-    with ThreadPoolExecutor(1) as beside:  # Arrow copies text without holding up who makes the next block
-        batches = [beside.submit(_batch, block) for block in blocks]
-        return _pandas(pa.Table.from_batches([batch.result() for batch in batches], schema))
+    return _pandas(pa.Table.from_batches(map(_batch, blocks), schema))
 
 
 def _batch(block: Columns) -> pa.RecordBatch:
-    said, *own, of_task = zip(*block.rows, strict=True)
-    arrays = {name: _array(name, values) for name, values in zip(OWN, own, strict=True) if name != "details"}
-    texts, at = _distinct(own[OWN.index("details")])
-    arrays["details"] = _array("details", texts).take(pa.array(at))
-    arrays |= _shared(SAID, *_distinct(said))
-    arrays |= _shared(OF_TASK, *_distinct(of_task))
-    arrays |= _shared(OF_CASE, block.cases, block.of)
+    said, *own, details, of_task = zip(*block.rows, strict=True)
+    counts = list(map(len, said))
+    arrays = {name: _array(name, _flat(values)) for name, values in zip(OWN, own, strict=False)}
+    texts, of_text = _distinct(details)
+    arrays |= _shared(["details"], [(text,) for text in texts], np.repeat(of_text, counts))
+    arrays |= _shared(SAID, *_distinct(_flat(said)))
+    tasks, of = _distinct(of_task)
+    arrays |= _shared(OF_TASK, tasks, np.repeat(of, counts))
+    arrays |= _shared(OF_CASE, block.cases, np.repeat(block.of, counts))
     return pa.record_batch({column: arrays[column] for column in COLUMNS})
+
+
+def _flat(rows: Sequence[Sequence[Any]]) -> list[Any]:
+    return list(itertools.chain.from_iterable(rows))
 
 
 def _distinct(rows: Sequence[Hashable]) -> tuple[list[Any], np.ndarray]:
@@ -66,14 +71,19 @@ def _distinct(rows: Sequence[Hashable]) -> tuple[list[Any], np.ndarray]:
     return list(first), np.searchsorted(np.fromiter(first.values(), np.int64, len(first)), found)
 
 
-def _shared(columns: Sequence[str], rows: Sequence[Sequence[Any]], of: Sequence[int] | np.ndarray) -> dict[str, Any]:
-    """Columns of which ``rows`` holds each distinct row once."""
-    at = pa.array(of, pa.int64())
-    return {name: _array(name, list(map(itemgetter(i), rows))).take(at) for i, name in enumerate(columns)}
+def _shared(columns: Sequence[str], rows: Sequence[Sequence[Any]], of: np.ndarray) -> dict[str, pa.Array]:
+    """Columns of which ``rows`` holds each distinct row once; of: which of them stands where."""
+    at = pa.array(of)
+    own = [_array(name, list(map(itemgetter(i), rows))) for i, name in enumerate(columns)]
+    return {name: pc.take(array, at, memory_pool=_POOL) for name, array in zip(columns, own, strict=True)}
+
+
+# Arrow's own pool gives memory back after each block, and the kernel clears every page anew
+_POOL = pa.system_memory_pool()
 
 
 def _array(column: str, values: Sequence[Any]) -> pa.Array:
-    return pa.array(values, _type(column), from_pandas=column in _REAL)  # NaN is absent
+    return pa.array(values, _type(column), from_pandas=column in _REAL, memory_pool=_POOL)  # NaN is absent
 
 
 def _pandas(table: pa.Table) -> pd.DataFrame:
@@ -142,8 +152,9 @@ def find(at: Path) -> Path:
 def select(df: pd.DataFrame, filters: Sequence[str]) -> pd.DataFrame:
     """The rows that every ``key=value[,value…]`` allows, with those of their baselines and slim controls."""
     wanted = dict(parse_filter(text) for text in filters)
-    of_rows = {key: values for key, values in wanted.items() if key in OWN}
-    of_cases = {key: values for key, values in wanted.items() if key not in OWN}
+    rows = {*SAID, *OWN, *OF_TASK}
+    of_rows = {key: values for key, values in wanted.items() if key in rows}
+    of_cases = {key: values for key, values in wanted.items() if key not in rows}
     kept = where(df, of_cases, "--filter")
     if not len(kept):
         return kept

@@ -99,8 +99,8 @@ class Findings:
 
     def forget(self, case_id: str, env_id: str | None) -> None:
         """Let go of what only the rows of this case are made of: they are made."""
-        for kind in ("static", "timing", "training"):
-            for finding in self.of(case_id, env_id, kind):
+        for (where, _), findings in self._found.get(case_id, {}).items():
+            for finding in findings if where == (env_id or "") else ():
                 finding.details, finding.values = None, {}
 
     def envs_of(self, case_id: str) -> list[str]:

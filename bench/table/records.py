@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic_core import to_json
 
@@ -48,34 +48,48 @@ OF_TASK = ("processes", "path_built", "env_id", "code_rev", "started")
 SAID = ("metric", "unit", "status", "reason", "marks")
 OWN = ("value", "lo", "hi", "samples", "details")
 
-Row = tuple[tuple[Any, ...], float | None, float | None, float | None, int | None, str, tuple[Any, ...]]
+_Said = tuple[str, str, str, str, str]
+_OfTask = tuple[int | None, str | None, str | None, str | None, str | None]
+
+
+class Rows(NamedTuple):
+    """Records of one case that share their task and details: SAID, OWN and OF_TASK."""
+
+    said: Sequence[_Said]
+    value: Sequence[float | None]
+    lo: Sequence[float | None]
+    hi: Sequence[float | None]
+    samples: Sequence[int | None]
+    details: str
+    of_task: _OfTask
+
 
 _BLOCK = 50_000  # records
 
 
 @dataclass
 class Columns:
-    """Records, what they share kept once.
+    """Records, what they share kept once. cases: OF_CASE of each case; of: which of these some rows are of."""
 
-    rows: SAID, OWN and OF_TASK of each, as (SAID, *OWN, OF_TASK); cases: OF_CASE; of: which of these a row has.
-    """
-
-    rows: list[Row] = field(default_factory=list)
-    cases: list[tuple[Any, ...]] = field(default_factory=list)
+    rows: list[Rows] = field(default_factory=list)
     of: list[int] = field(default_factory=list)
+    cases: list[tuple[Any, ...]] = field(default_factory=list)
+    records: int = 0
 
-    def add(self, case: tuple[Any, ...], rows: Sequence[Row]) -> None:
+    def add(self, case: tuple[Any, ...], rows: Sequence[Rows]) -> None:
         """The rows of one case on one machine."""
         self.rows += rows
         self.of += [len(self.cases)] * len(rows)
         self.cases.append(case)
+        self.records += sum([len(own.said) for own in rows])
 
-    def records(self) -> list[dict[str, Any]]:
-        """The records as dicts."""
+    def as_dicts(self) -> list[dict[str, Any]]:
+        """The records one by one."""
         found, names = [], OF_CASE + SAID + OWN + OF_TASK
-        for of, (said, *own, of_task) in zip(self.of, self.rows, strict=True):
-            record = dict(zip(names, (*self.cases[of], *said, *own, *of_task), strict=True))
-            found.append({column: record[column] for column in COLUMNS})
+        for of, rows in zip(self.of, self.rows, strict=True):
+            for said, *own in zip(rows.said, rows.value, rows.lo, rows.hi, rows.samples, strict=True):
+                record = dict(zip(names, (*self.cases[of], *said, *own, rows.details, *rows.of_task), strict=True))
+                found.append({column: record[column] for column in COLUMNS})
         return found
 
 
@@ -86,7 +100,7 @@ def derive(
 
     For each case and machine the newest measurement counts; tasks of other code revisions stay in the store.
     """
-    return [row for block in blocks(plan, lines, roofs) for row in block.records()]
+    return [row for block in blocks(plan, lines, roofs) for row in block.as_dicts()]
 
 
 def blocks(
@@ -109,7 +123,7 @@ def blocks(
         baseline = machines[place.env_id].baselines.get(place.case.group_id)
         found.add(_of_case(place.planned, baseline), _rows(place, findings, timings))
         findings.forget(*place.key)
-        if len(found.rows) >= _BLOCK:
+        if found.records >= _BLOCK:
             yield found
             found = Columns()
     if found.rows:
@@ -135,28 +149,33 @@ def _places(own: PlannedCase, findings: Findings) -> Iterator[Place]:
             yield Place(own, case, env_id, asked, (case.id, env_id))
 
 
-def _rows(place: Place, findings: Findings, timings: Timings) -> list[Row]:
+def _rows(place: Place, findings: Findings, timings: Timings) -> list[Rows]:
     """The rows of a case on a machine, in the order of the table of metrics; none while their tasks are not in."""
     wanted = place.asked.metrics
-    rows: list[Row] = []
+    rows: list[Rows] = []
     if place.asked.skipped is not None:
-        of_none, skipped = (None, None, place.env_id, None, None), Told("skipped", place.asked.skipped)
-        return [_row(metric, skipped, "{}", of_none) for metric in _ordered(wanted, "training")]
+        skipped = Told("skipped", place.asked.skipped)
+        return [_same(_ordered(wanted, "training"), skipped, "{}", (None, None, place.env_id, None, None))]
     for kind in ("training",) if place.case.data != "none" else ("static", "timing"):
         own = findings.of(place.case.id, place.env_id, kind)
         if not own:
             continue
         last = own[-1]
         of_task = len(own), last.path_built or None, place.env_id, last.task.code_rev, own[0].task.started
-        failed = next((f for f in own if f.status not in MEASURED), None)
-        if failed:
-            told, text = Told(failed.status, failed.reason), _text(last.told)
-            rows += [_row(metric, told, text, of_task) for metric in _ordered(wanted, kind)]
+        if failed := next((f for f in own if f.status not in MEASURED), None):
+            rows.append(_same(_ordered(wanted, kind), Told(failed.status, failed.reason), _text(last.told), of_task))
         elif kind == "timing":
             rows += _timed(place, own, timings, of_task)
         else:
             rows += _counted(_ordered(wanted, kind), last, of_task)
     return rows
+
+
+def _same(metrics: Sequence[str], told: Told, details: str, of_task: _OfTask) -> Rows:
+    """That no metric of a case has a value, for one reason."""
+    said: list[_Said] = [(metric, _UNITS[metric], told.status, told.reason, "") for metric in metrics]
+    nothing = [None] * len(said)
+    return Rows(said, nothing, nothing, nothing, nothing, details, of_task)
 
 
 @cache
@@ -165,29 +184,34 @@ def _ordered(metrics: frozenset[str], kind: str) -> tuple[str, ...]:
     return tuple(name for name in METRICS if name in metrics and kind in ("training", METRICS[name].task))
 
 
-def _counted(metrics: Iterable[str], last: Finding, of_task: tuple[Any, ...]) -> list[Row]:
+def _counted(metrics: Sequence[str], last: Finding, of_task: _OfTask) -> Iterator[Rows]:
     """The rows of a static task or a training; none of what it was not asked for: the next run measures it."""
-    text, values = _text(last.told), last.values
+    values, text = last.values, _text(last.told)
     if last.status == "ok" and not last.unsupported and not last.failed and _CURVES.isdisjoint(last.told):
-        counted = [metric for metric in metrics if metric in values]
-        return [(_COUNTED[metric], values[metric], None, None, 1, text, of_task) for metric in counted]
+        said, nothing, once = _all_counted(have := tuple([metric for metric in metrics if metric in values]))
+        yield Rows(said, [values[metric] for metric in have], nothing, nothing, once, text, of_task)
+        return
     # no second text where there is nothing long: a sweep may have a million records
-    rows: list[Row] = []
     brief = _text({key: value for key, value in last.told.items() if key not in _CURVES})
     for metric in metrics:
         if reason := last.unsupported.get(metric):
-            rows.append(_row(metric, Told("unsupported", reason), text, of_task))
+            yield _row(metric, Told("unsupported", reason), text, of_task)
         elif lacking := failure(last, metric):
-            rows.append(_row(metric, lacking, text, of_task))
+            yield _row(metric, lacking, text, of_task)
         elif metric not in values:
             continue
         else:
-            said = _COUNTED[metric]
+            said_of = _COUNTED[metric]
             if metric == "numeric_error" and last.status == "wrong":
-                said = (metric, _UNITS[metric], "wrong", last.reason, "")
-            rows.append((said, values[metric], None, None, 1, text, of_task))
+                said_of = (metric, _UNITS[metric], "wrong", last.reason, "")
+            yield Rows([said_of], [values[metric]], [None], [None], [1], text, of_task)
         text = brief
-    return rows
+
+
+@cache
+def _all_counted(metrics: tuple[str, ...]) -> tuple[Sequence[_Said], Sequence[None], Sequence[int]]:
+    """Of these metrics, where nothing failed: what their rows say, that they have no ends, and one sample each."""
+    return [_COUNTED[metric] for metric in metrics], [None] * len(metrics), [1] * len(metrics)
 
 
 _UNITS = {name: metric.unit for name, metric in METRICS.items()}
@@ -198,7 +222,7 @@ _COUNTED = {
 _CURVES = frozenset({"curve", "curve_before", "projection_error"})  # long: in one row of a case, not in each
 
 
-def _timed(place: Place, own: Sequence[Finding], timings: Timings, of_task: tuple[Any, ...]) -> Iterator[Row]:
+def _timed(place: Place, own: Sequence[Finding], timings: Timings, of_task: _OfTask) -> Iterator[Rows]:
     """The rows of what was timed, as far as all that they take is in."""
     for metric in _ordered(place.asked.metrics, "timing"):
         if told := timings.told(metric, place, own):
@@ -206,13 +230,13 @@ def _timed(place: Place, own: Sequence[Finding], timings: Timings, of_task: tupl
             yield _row(metric, told, _text({**own[-1].told, **told.details}), of_task, marks)
 
 
-def _row(metric: str, told: Told, details: str, of_task: tuple[Any, ...], machine: Sequence[str] = ()) -> Row:
+def _row(metric: str, told: Told, details: str, of_task: _OfTask, machine: Sequence[str] = ()) -> Rows:
     value, lo, hi, marks = told.estimate or (None, None, None, "")
     if lo is None or math.isnan(lo):
         lo = hi = None
     earned = ",".join([marks, *machine] if marks else machine)
     said = metric, _UNITS[metric], told.status, told.reason, earned
-    return said, value, lo, hi, told.samples, details, of_task
+    return Rows([said], [value], [lo], [hi], [told.samples], details, of_task)
 
 
 _json = json.JSONEncoder(sort_keys=True).encode

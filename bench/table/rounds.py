@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 import numpy as np
 
@@ -43,8 +44,8 @@ class Rounds:
         found = np.full((len(spans), 3), np.nan)
         if not spans or not self._flat:
             return found
-        starts, counts = np.array(spans, dtype=np.int64).T
-        below = None if over is None else np.array(over, dtype=np.int64).T
+        starts, counts = _columns(spans)
+        below = None if over is None else _columns(over)
         if below is not None and (counts != below[1]).any():
             raise ValueError("rounds are compared with rounds of the same process, so there are as many of both")
         flat = np.frombuffer(self._flat)
@@ -59,6 +60,10 @@ class Rounds:
                 found[rows, 1] = _middle(values[:, :half])
                 found[rows, 2] = _middle(values[:, half:])
         return found
+
+
+def _columns(spans: Sequence[Span]) -> np.ndarray:
+    return np.fromiter(chain.from_iterable(spans), np.int64, 2 * len(spans)).reshape(-1, 2).T
 
 
 def _alike(counts: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:

@@ -139,4 +139,4 @@ def test_unknown_presets_and_formats_are_one_line(stored):
     fails("no preset 'nature': choose one of plain, ieee", stored, "--preset", "nature")
     fails("gif is none of pdf, svg, png", stored, "--format", "pdf,gif")
     fails("it names none of pdf, svg, png", stored, "--format", ",")
-    fails("cannot be read", stored, "--figures", stored / "none.toml")
+    fails("no figure file", stored, "--figures", stored / "none.toml")

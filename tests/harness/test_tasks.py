@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 from bench.metrics import METRICS
-from bench.plan.case import CHUNK, Case, Planned, tasks
+from bench.plan.case import CHUNK, Case, Planned, digest, tasks
 
 KINDS = {name: metric.task for name, metric in METRICS.items()}
 
@@ -58,6 +58,19 @@ def test_the_path_is_no_part_of_the_group_and_the_threads_are():
     assert case(path="kron").group_id == case(path="dense").group_id
     assert case(threads=1).group_id != case(threads=2).group_id
     assert replace(case(), seed=1).id != case().id
+
+
+def test_a_case_in_the_form_of_another_is_what_replace_makes():
+    for options, twin in (((), ""), ((("rank", 3),), "linear")):
+        form = replace(case(), shape=(("batch", 4), ("channels", 16)), options=options, twin=twin)
+        for base in (case(phase="train_step", seed=3), case("ph", 2)):
+            assert base.id
+            assert base.group_id
+            made, same = base.in_form_of(form), replace(base, shape=form.shape, options=options, twin=twin)
+            assert made == same
+            assert made.factors == same.factors
+            assert (made.id, made.group_id) == (same.id, same.group_id) != (base.id, base.group_id)
+            assert (made.id, made.axes) == (digest(same.factors), same.axes)
 
 
 def test_what_is_wanted_of_one_group_is_not_measured_of_another():

@@ -44,10 +44,10 @@ def steps(axis: Axes, values: Iterable[float], name: str) -> None:
 
 def log_steps(axis: Axes, values: Sequence[float], which: str = "x", factor: float = 1) -> None:
     """A logarithmic axis of any numbers, labelled in units of ``factor``."""
-    low, high = min(values), max(values)
+    ticks = log_ticks(min(values) / factor, max(values) / factor)  # round in the unit that is read
     (axis.set_xscale if which == "x" else axis.set_yscale)("log")
     own = axis.xaxis if which == "x" else axis.yaxis
-    own.set_major_locator(FixedLocator(log_ticks(low, high)))
+    own.set_major_locator(FixedLocator([tick * factor for tick in ticks]))
     own.set_minor_locator(NullLocator())
     own.set_major_formatter(FuncFormatter(lambda value, _: f"{value / factor:.6g}"))
 

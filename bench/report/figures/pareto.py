@@ -25,7 +25,8 @@ def draw(df: pd.DataFrame, spec: Spec) -> Drawing:
     """A panel for each trained subject and data set against each cost; spec.metrics names some of the costs."""
     found = fronts(df)
     found = found[found["cost"].isin(spec.only(COSTS))]
-    found = found.assign(told=differing(found["recipe"])) if len(found) else found.assign(told="")
+    of_data = found.groupby(["env_id", "subject", "data"], sort=False)["recipe"]
+    found = found.assign(told=of_data.transform(lambda recipes: differing(recipes)))
     looks = axes.looks(found.assign(look=found["algebra"]))
     short = machines(found["env_id"])
     drawn = []

@@ -39,7 +39,7 @@ bench-gpu-full: $(READY) ## the whole GPU sweep: hours
 	@$(PY) -m bench env --device cuda --calibrate > /dev/null
 	$(PY) -m bench run bench/sweeps/gpu.toml $(ARGS)
 
-accuracy: $(READY) ## train and compare (up to an hour on 2 cores); ARGS=--quick: 10 minutes
+accuracy: $(READY) ## train and compare (41 minutes on 2 cores); ARGS=--quick: 3 minutes
 	$(PY) -m bench run bench/sweeps/accuracy.toml $(ARGS)
 
 wheels: ## fill wheels/ with what a machine without a registry lacks beside torch; HAVE=FILE: its pip freeze

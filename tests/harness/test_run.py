@@ -236,6 +236,7 @@ def test_the_code_that_a_worker_loads_is_the_code_that_a_revision_hashes():
         "bench.plan.factors",
         "bench.metrics",
         "bench.errors",
+        "bench.tomlfile",
     }
     said |= {"bench.task.crumb", "bench.task.parent", "bench.uncollected"}  # where a process is, and when it ends
     code = "import sys, bench.task.worker; print(*(m for m in sys.modules if m.split('.')[0] == 'bench'))"

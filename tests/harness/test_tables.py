@@ -397,5 +397,7 @@ def test_reference_tables_are_what_their_stored_tables_give(stored, tmp_path, mo
         {path.relative_to(folder): path.read_bytes() for pattern in DERIVED for path in folder.glob(pattern)}
         for folder in (stored.parent, tmp_path)
     )
+    if stored.parent.parent.name == "accuracy" and Path("curves.csv") not in there:
+        made.pop(Path("curves.csv"))  # too large for the repository
     assert set(there) == set(made), "run make figures"
     assert [name for name, content in made.items() if there[name] != content] == [], "run make figures"

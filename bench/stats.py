@@ -39,11 +39,11 @@ class Interval:
 
 def mean_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
     """Mean and Student's t interval."""
-    (found,) = _mean_intervals(np.asarray([values], dtype=float), level).tolist()
+    (found,) = mean_intervals(np.asarray([values], dtype=float), level).tolist()
     return Interval(*found)
 
 
-def _mean_intervals(data: np.ndarray, level: float) -> np.ndarray:
+def mean_intervals(data: np.ndarray, level: float = LEVEL) -> np.ndarray:
     """Of each row of ``data`` the mean and the ends of its Student's t interval, (rows, 3)."""
     count = data.shape[1]
     center = data.mean(axis=1)
@@ -89,7 +89,7 @@ def process_interval(values: Sequence[float], level: float = LEVEL) -> Interval:
 def process_intervals(values: np.ndarray, level: float = LEVEL) -> np.ndarray:
     """``process_interval`` of each row of ``values``: (rows, processes) to (rows, value · lo · hi)."""
     if values.shape[1] < BOOTSTRAP_FROM:
-        return np.exp(_mean_intervals(np.log(values), level))
+        return np.exp(mean_intervals(np.log(values), level))
     found = [process_interval(row, level) for row in values.tolist()]
     return np.array([[each.value, each.lo, each.hi] for each in found]).reshape(-1, 3)
 

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
+from scipy.stats import gmean
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
 from boxes import beyond, overlapping, texts
@@ -348,12 +349,23 @@ def test_paths_stand_in_one_order_beside_each_other(everything):
 
 
 def test_learning_curves_are_means_over_seeds(everything):
-    (axis,) = shown(one(everything, kind="learning"))
+    (axis,) = shown(one(everything, kind="learning", scale="linear"))
     real = next(line for line in axis.lines if line.get_label() == "real")
     rows = everything[(everything["metric"] == "train_loss") & (everything["variant"] == "real")]
     losses = [json.loads(text)["losses"] for text in rows["details"]]
     assert real.get_ydata() == pytest.approx(np.mean(losses, axis=0))
     assert "5 seeds" in axis.get_title()
+
+
+def test_curves_on_a_logarithmic_axis_are_geometric_means_whose_bands_stay_above_zero(everything):
+    df = everything[(everything["data"] != "none") & (everything["variant"] == "real")]
+    losses = {seed: [10.0 ** (seed - epoch) for epoch in range(6)] for seed in df["seed"].unique()}
+    df = df.assign(details=[json.dumps({"losses": losses[seed]}) for seed in df["seed"]])
+    (axis,) = shown(one(df, kind="learning"))
+    assert axis.get_yscale() == "log"
+    assert axis.lines[0].get_ydata() == pytest.approx(gmean(list(losses.values())))
+    (band,) = axis.collections
+    assert (band.get_paths()[0].vertices[:, 1] > 0).all()
 
 
 def test_a_learning_curve_shows_whatever_was_validated_in_whichever_row_holds_it(everything):

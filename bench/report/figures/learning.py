@@ -11,16 +11,15 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
-from scipy import stats
 
-from ...stats import LEVEL
+from ...stats import mean_intervals, process_intervals
 from .. import units
 from . import axes
 from .layout import Drawing, Drawn
 from .rows import Panel, of_metric, panels
 from .spec import Spec
 
-_NOTE = "Lines: means over seeds; bands: intervals of 95 % for the mean."
+_NOTE = "Lines: means over seeds, on a logarithmic axis geometric ones; bands: intervals of 95 % for the mean."
 
 
 def draw(df: pd.DataFrame, spec: Spec) -> Drawing:
@@ -89,14 +88,15 @@ def _panel(axis: Axes, rows: pd.DataFrame, quantity: str, spec: Spec, looks: axe
     )
     for name, curves in drawn.items():
         own = looks[name]
-        at, mean = np.arange(1, curves.shape[1] + 1), curves.mean(axis=0) / scale.factor
+        # on a logarithmic axis an interval of the values themselves may reach below 0, and out of sight
+        geometric = axis.get_yscale() == "log" and bool((curves > 0).all())
+        intervals = process_intervals(curves.T) if geometric else mean_intervals(curves.T)
+        at, (mean, lo, hi) = np.arange(1, curves.shape[1] + 1), intervals.T / scale.factor
         every = max(1, len(at) // 8)
         axis.plot(at, mean, color=own.colour, marker=own.marker, fillstyle=own.fill, linestyle=own.dash,
                   markevery=every, label=axes.label(str(name)))  # fmt: skip
         if len(curves) > 1:
-            spread = curves.std(axis=0, ddof=1) / np.sqrt(len(curves)) / scale.factor
-            reach = stats.t.ppf((1 + LEVEL) / 2, len(curves) - 1) * spread
-            axis.fill_between(at, mean - reach, mean + reach, color=own.colour, alpha=0.13, linewidth=0)
+            axis.fill_between(at, lo, hi, color=own.colour, alpha=0.13, linewidth=0)
     axis.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axis.set_xlabel("epoch")
     axis.set_ylabel(scale.label(_name(quantity)))

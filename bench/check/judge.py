@@ -57,6 +57,10 @@ class Comparison:
     pair: Pair
     timed: tuple[Timed, ...]
 
+    def in_processes(self, count: int) -> Comparison:
+        """What the first ``count`` of its processes found, as if there had been no more."""
+        return Comparison(self.pair, self.timed[:count])
+
     @property
     def ratio(self) -> Interval:
         """second / first, with its interval over processes, as for every latency_ratio."""

@@ -36,14 +36,15 @@ class Plan:
         return [SHORTEST * (self.longest / SHORTEST) ** (i / (count - 1)) for i in range(count)]
 
 
-# as a sweep times by default, with less time for each pair, because there are hundreds
+# with less time for each pair than a sweep takes by default, because there are hundreds. More of the noise lies
+# between processes than within them, so that time buys more in many processes; a quick check has none to start them
 QUICK = Plan(
     protocol=Protocol(processes=5, precision=0.01, budget=0.3),
     same=40, more=40, loaded=30, longest=0.02, limit=14.0, loaded_limit=6.0, peers=2,
 )  # fmt: skip
 FULL = Plan(
-    protocol=Protocol(processes=5, precision=0.01, budget=1.0),
-    same=200, more=100, loaded=100, longest=0.05, limit=170.0, loaded_limit=80.0, peers=9,
+    protocol=Protocol(processes=10, precision=0.02, budget=2.0),
+    same=100, more=50, loaded=50, longest=0.05, limit=100.0, loaded_limit=30.0, peers=5,
 )  # fmt: skip
 
 

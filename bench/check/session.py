@@ -19,6 +19,7 @@ from .messages import Answer, Kernel, Order, Pair, Timed
 from .plan import BASE, Plan, Questions, questions
 
 Launch = Callable[[Order], Answer]
+FEWER = (3, 5)  # processes of a quick sweep, and of one by default
 
 
 class CheckFailedError(Exception):
@@ -44,7 +45,8 @@ class Machine:
 @dataclass(frozen=True)
 class Report:
     """sections: title → findings; resolution: the smallest slowdown that is told apart, all comparisons together;
-    by_duration: the same for callables of a decade of seconds; notes: what was not done, and why."""
+    by_duration: the same for callables of a decade of seconds; by_processes: the same in so many processes, of those
+    that there were; notes: what was not done, and why."""
 
     plan: Plan
     device: str
@@ -53,6 +55,7 @@ class Report:
     sections: dict[str, list[Finding]]
     resolution: Interval
     by_duration: dict[str, Interval]
+    by_processes: dict[int, Interval]
     idle: list[Comparison]
     loaded: list[Comparison]
     notes: list[str] = field(default_factory=list)
@@ -106,6 +109,7 @@ def run(plan: Plan, machine: Machine, threads: int, tell: Callable[[str], None])
         sections=sections,
         resolution=judge.resolution(without),
         by_duration=_by_duration(without),
+        by_processes=_by_processes(without, plan.protocol.processes),
         idle=without,
         loaded=under,
         notes=notes,
@@ -178,3 +182,9 @@ def _by_duration(found: Sequence[Comparison]) -> dict[str, Interval]:
     decades = {"below 1 ms": (0.0, 1e-3), "1 to 10 ms": (1e-3, 1e-2), "10 ms and more": (1e-2, float("inf"))}
     kinds = {name: [c for c in found if low <= c.timed[0].seconds < high] for name, (low, high) in decades.items()}
     return {name: judge.resolution(members) for name, members in kinds.items() if members}
+
+
+def _by_processes(found: Sequence[Comparison], processes: int) -> dict[int, Interval]:
+    """For sweeps that repeat in fewer processes than the check does."""
+    fewer = [count for count in FEWER if count < processes]
+    return {count: judge.resolution([c.in_processes(count) for c in found]) for count in [*fewer, processes]}

@@ -23,8 +23,10 @@ def page(report: Report) -> str:
     for title, found in report.sections.items():
         lines += ["", title, *(line for finding in found for line in _lines(finding))]
     lines += ["", "Smallest slowdown called SLOWER in 95 % of comparisons"]
-    lines += [f"  {name:<16} {_percent(found)}" for name, found in report.by_duration.items()]
-    lines += [f"  {'all':<16} {_percent(report.resolution)}"]
+    most = max(report.by_processes)
+    told = [(name, most, found) for name, found in report.by_duration.items()]
+    told += [("all", count, found) for count, found in report.by_processes.items()]
+    lines += [f"  {name:<15} in {count:>2} processes  {_percent(found)}" for name, count, found in told]
     if report.notes:
         lines += ["", *(f"note: {note}" for note in report.notes)]
     return "\n".join([*lines, "", *verdict(report), f"({report.seconds:.0f} s)"])
@@ -85,6 +87,7 @@ def document(report: Report, environment: dict[str, Any]) -> dict[str, Any]:
         "seconds": report.seconds,
         "verdict": " ".join(verdict(report)),
         "resolution": _ends(report.resolution),
+        "resolution_by_processes": {str(count): _ends(found) for count, found in report.by_processes.items()},
         "resolution_by_duration": {name: _ends(found) for name, found in report.by_duration.items()},
         "findings": [
             {

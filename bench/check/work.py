@@ -18,6 +18,7 @@ from torch.nn import functional
 from phnn.timing import Clock, Samples
 
 from ..machine import devices
+from ..measure import latency
 from ..plan.sweep import Protocol
 from .messages import Family, Kernel, Pair, Timed
 
@@ -70,7 +71,6 @@ def repeated(kernel: Call, times: int) -> Call:
 
 def sampler(protocol: Protocol, device: str, seed: int) -> Sampler:
     """How the harness times the variants of a chunk."""
-    from ..measure import latency
 
     def measure(calls: Mapping[str, Call]) -> Samples:
         return latency.measure(
@@ -85,12 +85,11 @@ def sampler(protocol: Protocol, device: str, seed: int) -> Sampler:
     return measure
 
 
-def built(pair: Pair, make: Callable[[Kernel], Call], rng: random.Random) -> dict[str, Call]:
-    """Both callables of a pair, built in an order that is drawn, and in that order."""
-    callables = {}
-    for name, times in rng.sample(list(zip(("first", "second"), pair.calls, strict=True)), 2):
-        callables[name] = repeated(make(pair.kernel), times)
-    return callables
+def built(pair: Pair, make: Callable[[Kernel], Call], repetition: int) -> dict[str, Call]:
+    """Both callables of a pair, built in the order of process ``repetition``, and in that order."""
+    times = dict(zip(("first", "second"), pair.calls, strict=True))
+    order = latency.build_order(list(times), repetition, str(pair))
+    return {name: repeated(make(pair.kernel), times[name]) for name in order}
 
 
 def timed(callables: Mapping[str, Call], sample: Sampler, clock: Clock = time.perf_counter) -> Timed:
@@ -112,19 +111,15 @@ def time_pairs(
     make: Callable[[Kernel], Call],
     sample: Sampler,
     limit: float | None,
-    seed: int = 0,
+    repetition: int = 0,
     clock: Clock = time.perf_counter,
 ) -> list[Timed]:
-    """Every pair in turn, built, timed and let go of, until ``limit`` seconds are over.
-
-    seed draws which of the two is built first.
-    """
-    rng = random.Random(seed)
+    """Every pair in turn, built, timed and let go of, until ``limit`` seconds are over."""
     start, found = clock(), []
     for pair in pairs:
         if limit is not None and clock() - start > limit:
             break
-        found.append(timed(built(pair, make, rng), sample, clock))
+        found.append(timed(built(pair, make, repetition), sample, clock))
     return found
 
 

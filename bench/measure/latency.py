@@ -74,6 +74,17 @@ def left_out(count: int) -> int:
     return max(0, last)
 
 
+def build_order(names: Sequence[str], repetition: int, of: str = "") -> list[str]:
+    """``names`` in the order in which process ``repetition`` builds them: drawn, and reversed in every second one.
+
+    Where memory comes to lie depends on what was built before. A fixed order is a bias that all processes share; a
+    drawn one is noise between them, which the next process takes back where it builds in reverse. of: what is built,
+    so that another group draws another order.
+    """
+    drawn = random.Random(f"build {of} {repetition // 2}").sample(list(names), len(names))
+    return drawn[::-1] if repetition % 2 else drawn
+
+
 def prepared(call: timing.Call, timer: str, device: Device) -> timing.Call:
     """What ``timer`` calls again and again: the call itself, or its CUDA graph."""
     return device.capture(call) if timer == "graph" else call

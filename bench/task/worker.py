@@ -137,13 +137,14 @@ def _make_ready(request: Request, cases: Sequence[Case], device: devices.Device)
 
 
 def _all_ready(request: Request, device: devices.Device) -> _Ready:
-    """All cases, built in an order drawn anew by each process.
+    """All cases, built in this process's own order.
 
-    Where memory comes to lie depends on what was built before: a fixed order is a bias that all processes share.
     Where there is no memory for all, it is the last of the request that do without, never the baseline, its first.
     """
     cases = request.case_list()
-    ready = _make_ready(request, random.Random(f"build {request.repetition}").sample(cases, len(cases)), device)
+    by_id = {case.id: case for case in cases}
+    order = latency.build_order(list(by_id), request.repetition, cases[0].id)
+    ready = _make_ready(request, [by_id[case_id] for case_id in order], device)
     if all(result.status != "oom" for result in ready.results.values()):
         return ready
     del ready

@@ -6,6 +6,7 @@ import json
 import math
 import random
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 from scipy import stats as scipy_stats
@@ -14,10 +15,12 @@ from bench.check import judge, messages, plan, session, tell, work
 from bench.check.judge import Comparison, Finding
 from bench.check.messages import Kernel, Pair, Timed
 from bench.measure.latency import stop_rule
+from bench.plan import sweep
 from bench.plan.sweep import Protocol
 from bench.stats import Interval, Verdict
 from phnn import timing
 
+QUICK_SWEEP = Path(plan.__file__).parents[1] / "sweeps" / "quick.toml"
 PLAN = plan.Plan(
     protocol=Protocol(processes=5, precision=0.01, budget=0.3),
     same=40, more=40, loaded=20, longest=0.01, limit=None, loaded_limit=None, peers=2,
@@ -346,9 +349,22 @@ def test_questions_are_of_both_kinds_and_of_all_durations_and_families():
         assert max(p.kernel.size for p in prefix) > 8 * min(p.kernel.size for p in prefix)
 
 
-def test_both_checks_time_in_as_many_processes_as_a_sweep_does():
-    assert plan.FULL.protocol.processes == plan.QUICK.protocol.processes == Protocol().processes
+def test_the_checks_say_what_a_sweep_of_few_processes_tells_apart():
+    assert plan.QUICK.protocol.processes == Protocol().processes
+    assert plan.FULL.protocol.processes > Protocol().processes
+    assert (sweep.load(QUICK_SWEEP).protocol.processes, Protocol().processes) == session.FEWER
+    report = check(Simulated(between=0.02), replace(PLAN, protocol=replace_processes(10)))
+    assert list(report.by_processes) == [3, 5, 10]
+    assert report.by_processes[10] == report.resolution
+    assert report.by_processes[3].value > report.by_processes[5].value > report.by_processes[10].value
+    page = tell.page(report)
+    for count, found in report.by_processes.items():
+        assert f"  all             in {count:>2} processes  {found.value:.1%} [" in page
     assert plan.FULL.longest == 0.05
+
+
+def replace_processes(count):
+    return PLAN.protocol.model_copy(update={"processes": count})
 
 
 def test_a_kernel_is_the_one_whose_time_is_nearest():
@@ -374,26 +390,27 @@ def test_a_time_limit_ends_the_pairs_between_two_of_them():
     assert sum(t.wall for t in found) == pytest.approx(0.11, rel=0.3)
 
 
-def test_which_of_two_is_built_first_is_drawn_anew_by_every_process_and_for_every_pair():
+def test_which_of_two_is_built_first_is_drawn_for_every_pair_and_turned_round_by_the_next_process():
     """Where memory comes to lie depends on what was built before: a fixed order is a difference in all processes."""
-    pair, orders = Pair(kernel=Kernel(family="copy", size=1), calls=(20, 21)), []
+    pairs, orders = [Pair(kernel=Kernel(family="copy", size=i), calls=(20, 21)) for i in range(20)], []
 
     def sample(calls):
         orders.append(tuple(calls))
         return timing.sample(calls, lambda rounds: "enough" if rounds else None, min_block=0.0)
 
-    for seed in (1, 2):
-        orders.append(f"process {seed}")
-        work.time_pairs([pair] * 20, lambda kernel: lambda: None, sample, None, seed)
-    first, second = orders[1:21], orders[22:]
-    assert set(first) == set(second) == {("first", "second"), ("second", "first")}
-    assert first != second
+    for repetition in range(4):
+        work.time_pairs(pairs, lambda kernel: lambda: None, sample, None, repetition)
+    first, second, third, fourth = (orders[i : i + 20] for i in range(0, 80, 20))
+    assert set(first) == set(third) == {("first", "second"), ("second", "first")}
+    assert [order[::-1] for order in first] == second
+    assert [order[::-1] for order in third] == fourth
+    assert first != third
 
 
 def test_a_callable_does_the_calls_of_its_name_whichever_is_built_first():
     pair, count = Pair(kernel=Kernel(family="copy", size=1), calls=(2, 3)), itertools.count()
-    for seed in range(4):
-        made = work.built(pair, lambda kernel: lambda: next(count), random.Random(seed))
+    for repetition in range(4):
+        made = work.built(pair, lambda kernel: lambda: next(count), repetition)
         for name, calls in (("first", 2), ("second", 3)):
             before = next(count)
             made[name]()

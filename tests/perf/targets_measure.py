@@ -34,14 +34,18 @@ from bench.measure.latency import overhead_share
 from bench.metrics import METRICS
 from bench.plan import expansion, sweep
 from bench.plan.case import Task, tasks
+from bench.plan.sweep import Protocol
 from bench.stats import LEVEL, Interval, log_interval, mean_interval
 from bench.task.protocol import Request
 
 DEVICE = "cpu"
 SWEEP = Path(__file__).resolve().parents[2] / "bench" / "sweeps" / "quick.toml"
+LOADED = plan.FULL.protocol.model_copy(update={"processes": Protocol().processes, "budget": 1.0})
 # every pair is timed in every process: no limit of time leaves one out
-PLAN = replace(plan.FULL, same=300, more=150, loaded=200, limit=None, loaded_limit=None)
-INVOCATIONS, STEADY = 20, 6  # repeated invocations, and pairs in each
+PLAN = replace(plan.FULL, same=300, more=100, limit=None)
+# half the processes, as a sweep has by default: under a load it is wrong verdicts that are counted, not undecided ones
+BESIDE = replace(plan.FULL, protocol=LOADED, loaded=200, loaded_limit=None)
+INVOCATIONS, STEADY = 10, 6  # repeated invocations, and pairs in each
 TASKS = 12  # timing tasks of the quick sweep
 
 
@@ -68,15 +72,16 @@ def idle_pairs() -> Sequence[Comparison]:
     with here() as (machine, threads):
         asked = plan.questions(PLAN, session.kernels(PLAN, machine, threads, told))
         found, _ = session.comparisons(asked.idle, PLAN, machine, threads, None, told)
-    told(f"resolution: {judge.resolution(found)}")
+    for count in (*session.FEWER, PLAN.protocol.processes):
+        told(f"resolution in {count} processes: {judge.resolution([c.in_processes(count) for c in found])}")
     return found
 
 
 @cache
 def loaded_pairs() -> Sequence[Comparison]:
     with here() as (machine, threads):
-        asked = plan.questions(PLAN, session.kernels(PLAN, machine, threads, told))
-        return session.under_load(asked, PLAN, machine, threads, told)
+        asked = plan.questions(BESIDE, session.kernels(BESIDE, machine, threads, told))
+        return session.under_load(asked, BESIDE, machine, threads, told)
 
 
 def finding(

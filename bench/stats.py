@@ -98,6 +98,16 @@ def _exp(inner: Interval) -> Interval:
     return Interval(math.exp(inner.value), math.exp(inner.lo), math.exp(inner.hi))
 
 
+def placed_median(values: np.ndarray, placements: Sequence[int]) -> float:
+    """What one process says: the geometric mean of its placements' medians, each of the weight of its rounds.
+
+    values: a positive number a round; placements: how many rounds each of them has, in turn. It is a mean, not the
+    median of all rounds, because placements may differ in kind: the median of two heaps jumps from one to the other.
+    """
+    parts = np.split(values, np.cumsum(placements)[:-1])
+    return math.exp(float(np.average([math.log(np.median(part)) for part in parts], weights=placements)))
+
+
 def paired_difference(a: Sequence[float], b: Sequence[float], level: float = LEVEL) -> tuple[Interval, float]:
     """Mean of a - b over pairs, its interval, and the two-sided p-value of Student's paired test.
 

@@ -43,7 +43,7 @@ QUICK = Plan(
     same=40, more=40, loaded=30, longest=0.02, limit=14.0, loaded_limit=6.0, peers=2,
 )  # fmt: skip
 FULL = Plan(
-    protocol=Protocol(processes=10, precision=0.02, budget=2.0),
+    protocol=Protocol(processes=10, placements=4, precision=0.02, budget=2.0),
     same=100, more=50, loaded=50, longest=0.05, limit=100.0, loaded_limit=30.0, peers=5,
 )  # fmt: skip
 

@@ -6,24 +6,28 @@ round, their median. Each callable has tensors of its own, as two variants of a 
 
 from __future__ import annotations
 
+import functools
 import math
 import random
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import torch
 from torch.nn import functional
 
-from phnn.timing import Clock, Samples
+from phnn.timing import Clock
 
 from ..machine import devices
 from ..measure import latency
+from ..measure.placements import Place, Placed
 from ..plan.sweep import Protocol
+from ..stats import placed_median
 from .messages import Family, Kernel, Pair, Timed
 
 Call = Callable[[], object]
-Sampler = Callable[[Mapping[str, Call]], Samples]
+Sampler = Callable[[Place], Placed]
 
 _LADDER = 1.12  # ratio of a size to the one below, where sizes are tried
 
@@ -72,9 +76,10 @@ def repeated(kernel: Call, times: int) -> Call:
 def sampler(protocol: Protocol, device: str, seed: int) -> Sampler:
     """How the harness times the variants of a chunk."""
 
-    def measure(calls: Mapping[str, Call]) -> Samples:
+    def measure(place: Place) -> Placed:
         return latency.measure(
-            calls,
+            place,
+            placements=protocol.placements,
             precision=protocol.precision,
             budget=protocol.budget,
             min_block=protocol.min_block,
@@ -85,20 +90,20 @@ def sampler(protocol: Protocol, device: str, seed: int) -> Sampler:
     return measure
 
 
-def built(pair: Pair, make: Callable[[Kernel], Call], repetition: int) -> dict[str, Call]:
-    """Both callables of a pair, built in the order of process ``repetition``, and in that order."""
+def built(pair: Pair, make: Callable[[Kernel], Call], repetition: int, placement: int) -> dict[str, Call]:
+    """Both callables of a pair, built in the order of a process and placement, and in that order."""
     times = dict(zip(("first", "second"), pair.calls, strict=True))
-    order = latency.build_order(list(times), repetition, str(pair))
+    order = latency.build_order(list(times), repetition, placement, str(pair))
     return {name: repeated(make(pair.kernel), times[name]) for name in order}
 
 
-def timed(callables: Mapping[str, Call], sample: Sampler, clock: Clock = time.perf_counter) -> Timed:
+def timed(place: Place, sample: Sampler, clock: Clock = time.perf_counter) -> Timed:
     """What one process finds of two callables, ``first`` and ``second``; they are warmed up in their order."""
     start = clock()
-    samples = sample(callables)
+    samples = sample(place)
     ratios = [r.seconds["second"] / r.seconds["first"] for r in samples.rounds]
     return Timed(
-        ratio=statistics.median(ratios),
+        ratio=placed_median(np.asarray(ratios), samples.placements),
         seconds=statistics.median(samples.seconds("first")),
         rounds=len(ratios),
         stopped=samples.stopped,
@@ -119,7 +124,7 @@ def time_pairs(
     for pair in pairs:
         if limit is not None and clock() - start > limit:
             break
-        found.append(timed(built(pair, make, repetition), sample, clock))
+        found.append(timed(functools.partial(built, pair, make, repetition), sample, clock))
     return found
 
 

@@ -14,15 +14,13 @@ from functools import cache
 from phnn import timing
 
 from ..machine.devices import Device
+from .placements import MIN_ROUNDS, Place, Placed, Placements
 
-MIN_ROUNDS = 8
 _TAIL = 0.025  # on either side of a 95 % interval
 LOOK = 1.05  # the rounds are looked at again when there are so many times as many: looking takes time too
 
 
-def stop_rule(
-    names: Sequence[str], precision: float, budget: float, clock: Callable[[], float] = time.perf_counter
-) -> timing.Stop:
+def stop_rule(precision: float, budget: float, clock: Callable[[], float] = time.perf_counter) -> timing.Stop:
     """Stop when every median is known to ``precision`` (relative half-width), or after ``budget`` seconds."""
     started: float | None = None
     look = float(MIN_ROUNDS)
@@ -36,7 +34,7 @@ def stop_rule(
             return "budget"
         if len(rounds) % 4 == 0 and len(rounds) >= look:
             look = LOOK * len(rounds)
-            if all(half_width([r.seconds[n] for r in rounds]) <= precision for n in names):
+            if all(half_width([r.seconds[n] for r in rounds]) <= precision for n in rounds[0].seconds):
                 return "precision"
         return None
 
@@ -74,15 +72,15 @@ def left_out(count: int) -> int:
     return max(0, last)
 
 
-def build_order(names: Sequence[str], repetition: int, of: str = "") -> list[str]:
-    """``names`` in the order in which process ``repetition`` builds them: drawn, and reversed in every second one.
+def build_order(names: Sequence[str], repetition: int, placement: int, of: str) -> list[str]:
+    """``names`` in the order in which they are built: drawn, and reversed by every second process and placement.
 
     Where memory comes to lie depends on what was built before. A fixed order is a bias that all processes share; a
     drawn one is noise between them, which the next process takes back where it builds in reverse. of: what is built,
     so that another group draws another order.
     """
-    drawn = random.Random(f"build {of} {repetition // 2}").sample(list(names), len(names))
-    return drawn[::-1] if repetition % 2 else drawn
+    drawn = random.Random(f"build {of} {repetition // 2} {placement // 2}").sample(list(names), len(names))
+    return drawn[::-1] if (repetition + placement) % 2 else drawn
 
 
 def prepared(call: timing.Call, timer: str, device: Device) -> timing.Call:
@@ -91,8 +89,9 @@ def prepared(call: timing.Call, timer: str, device: Device) -> timing.Call:
 
 
 def measure(
-    calls: Mapping[str, timing.Call],
+    place: Place,
     *,
+    placements: int = 1,
     precision: float,
     budget: float,
     min_block: float,
@@ -101,10 +100,11 @@ def measure(
     timer: str = "host_warm",
     clock: timing.Clock = time.perf_counter,
     visit: Callable[[str], object] | None = None,
-) -> timing.Samples:
-    """Interleaved rounds of all ``calls``, as ``prepared`` made them, raw. seed draws the order of the rounds.
+) -> Placed:
+    """Interleaved rounds of all the calls that ``place`` gives, as ``prepared`` made them, raw.
 
-    visit is told whose turn it is. Python's cyclic garbage is collected between visits, never within a block.
+    place: builds all of them, for each placement anew; placements: the fewest of them; seed draws the order of the
+    rounds; visit is told whose turn it is. Python's cyclic garbage is collected between visits, never within a block.
 
     host_warm, host_cold: the host's clock around calls whose device has finished; device_warm, device_cold, graph:
     the device's events around them. Cold ones time single calls, the caches swept before each. The warm-up waits for
@@ -122,19 +122,26 @@ def measure(
 
     # before events the sweep is only queued: while the device sweeps, the host launches the call
     chills: dict[str, Callable[[], None]] = {"host_cold": chill_and_wait, "device_cold": device.chill}
-    with _no_collector():
-        return timing.sample(
-            calls,
-            stop_rule(list(calls), precision, budget, clock),
-            min_block=min_block,
-            settle=budget / max(1, len(calls)),
-            watch=timing.host_watch(clock, device.sync) if timer.startswith("host") else device.watch,
-            chill=chills.get(timer),
-            clock=clock,
-            sync=device.sync,
-            rng=random.Random(seed),
-            visit=arrive,
-        )
+    rng = random.Random(seed)
+
+    def sample_one(calls: Mapping[str, timing.Call], stop: timing.Stop) -> timing.Samples:
+        with _no_collector():
+            return timing.sample(
+                calls,
+                stop,
+                min_block=min_block,
+                settle=budget / placements / max(1, len(calls)),
+                watch=timing.host_watch(clock, device.sync) if timer.startswith("host") else device.watch,
+                chill=chills.get(timer),
+                clock=clock,
+                sync=device.sync,
+                rng=rng,
+                visit=arrive,
+            )
+
+    return Placements(placements, precision, budget, clock).sample(
+        place, stop_rule(precision, budget, clock), sample_one
+    )
 
 
 @contextlib.contextmanager

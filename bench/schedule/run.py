@@ -130,7 +130,7 @@ def plan(
 ) -> Plan:
     """What is still to be measured of ``planned``, given what the store holds."""
     keep = not (options.policy.retry_failed or options.policy.fresh)
-    settings = sweep.protocol.model_dump(include={"precision", "budget", "min_block"})
+    settings = sweep.protocol.of_timing
     kinds = {name: metric.task for name, metric in METRICS.items()}
     priority = {p.case.id: p.priority for p in planned if p.priority}
     wanted = tasks(planned, sweep.protocol.processes, kinds, settings)

@@ -73,6 +73,7 @@ class _Details(TypedDict, total=False):
 
     threads: _Count
     calls_per_block: _Count
+    placements: list[_Whole]
     traffic: _Traffic
     watch: _Watch
 
@@ -189,6 +190,9 @@ def _check_aligned(line: Line) -> None:
             result.get("part", 0), len(result["seconds"]) or -1
         ):
             raise ValueError("results: cases of one process have as many rounds, and at least one")
+        placements = result["details"].get("placements")
+        if placements and (min(placements) < 1 or sum(placements) != len(result["seconds"])):
+            raise ValueError("results: the rounds of all placements are the rounds of the process")
 
 
 def _other_schema(text: bytes) -> int | None:

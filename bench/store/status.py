@@ -49,7 +49,7 @@ def status(
 
     A machine that no line names yet is not there; where there is none at all the key is empty.
     """
-    settings = sweep.protocol.model_dump(include={"precision", "budget", "min_block"})
+    settings = sweep.protocol.of_timing
     wanted = tasks(planned, sweep.protocol.processes, {name: m.task for name, m in METRICS.items()}, settings)
     by_env: dict[str, list[Line]] = defaultdict(list)
     for line in lines:

@@ -120,9 +120,10 @@ class Findings:
             case_id, details = result["case_id"], result["details"]
             if (watch := details.get("watch")) != watched:  # mostly the same of all cases of a task
                 watched, marks = watch, tuple(watch_marks(watch or {}))
+            span = self.rounds.add(result["seconds"], details.get("placements", ()))
             finding = Finding(
                 task, order, result.get("part", 0), result["status"], result["reason"], result["path_built"],
-                result["values"], result["unsupported"], result.get("failed", {}), self.rounds.add(result["seconds"]),
+                result["values"], result["unsupported"], result.get("failed", {}), span,
                 marks, details.get("calls_per_block", 1), details,
             )  # fmt: skip
             beside.append((case_id, finding))

@@ -12,6 +12,8 @@ from itertools import chain
 
 import numpy as np
 
+from ..stats import placed_median
+
 Span = tuple[int, int]
 
 _AT_ONCE = 1 << 20  # samples that are sorted together
@@ -22,12 +24,17 @@ class Rounds:
 
     def __init__(self) -> None:
         self._flat = array("d")
+        self._placements: dict[
+            int, Sequence[int]
+        ] = {}  # where a timing starts → the rounds of each of its placements
 
-    def add(self, seconds: Sequence[float]) -> Span:
-        """Keep the rounds of a timing."""
+    def add(self, seconds: Sequence[float], placements: Sequence[int] = ()) -> Span:
+        """Keep the rounds of a timing. placements: how many each has, if its subjects were built more than once."""
         if not seconds:
             return 0, 0
         start = len(self._flat)
+        if len(placements) > 1:
+            self._placements[start] = placements
         self._flat.extend(seconds)
         return start, len(seconds)
 
@@ -59,7 +66,21 @@ class Rounds:
             if half:
                 found[rows, 1] = _middle(values[:, :half])
                 found[rows, 2] = _middle(values[:, half:])
+            for row, start in enumerate(starts[rows].tolist()) if self._placements else ():
+                if placements := self._placements.get(start):
+                    found[rows[row]] = _placed(values[row], placements)
         return found
+
+
+def _placed(values: np.ndarray, placements: Sequence[int]) -> tuple[float, float, float]:
+    """What all placements say together, and what either half of them says."""
+    half = len(placements) // 2
+    border = sum(placements[:half])
+    return (
+        placed_median(values, placements),
+        placed_median(values[:border], placements[:half]),
+        placed_median(values[border:], placements[half:]),
+    )
 
 
 def _columns(spans: Sequence[Span]) -> np.ndarray:

@@ -143,8 +143,7 @@ def _all_ready(request: Request, device: devices.Device) -> _Ready:
     """
     cases = request.case_list()
     by_id = {case.id: case for case in cases}
-    order = latency.build_order(list(by_id), request.repetition, cases[0].id)
-    ready = _make_ready(request, [by_id[case_id] for case_id in order], device)
+    ready = _make_ready(request, _in_order(request, by_id, 0), device)
     if all(result.status != "oom" for result in ready.results.values()):
         return ready
     del ready
@@ -152,6 +151,45 @@ def _all_ready(request: Request, device: devices.Device) -> _Ready:
     if device.type == "cuda":
         torch.cuda.empty_cache()
     return _make_ready(request, cases, device)
+
+
+def _in_order(request: Request, by_id: Mapping[str, Case], placement: int) -> list[Case]:
+    first = request.case_list()[0].id
+    return [by_id[case_id] for case_id in latency.build_order(list(by_id), request.repetition, placement, first)]
+
+
+class _Placements:
+    """What is timed, built anew for each placement but the first; ``seconds`` of building go on beside the timing."""
+
+    def __init__(self, request: Request, ready: _Ready, device: devices.Device) -> None:
+        self.request, self.ready, self.device, self.seconds = request, ready, device, 0.0
+
+    @property
+    def wanted(self) -> int:
+        """One, where building again would compile, tune or capture again: minutes, and another subject."""
+        cases = [subject.case for subject in self.ready.built.values()]
+        once = any(case.compile != "none" or case.path == "tuned" or case.timer == "graph" for case in cases)
+        return 1 if once else self.request.protocol.placements
+
+    def place(self, number: int) -> Mapping[str, Call]:
+        """The calls of all that could be built at first."""
+        if number == 0:
+            return self.ready.calls
+        begun = watch.age()
+        by_id = {case.id: case for case in self.request.case_list() if case.id in self.ready.built}
+        self.ready.built.clear()
+        self.ready.calls.clear()
+        gc.collect()
+        again = _make_ready(self.request, _in_order(self.request, by_id, number), self.device)
+        for case_id, result in again.results.items():
+            if result.status != "ok":
+                crumb.drop(case_id, "build")
+                raise RuntimeError(f"it was built once, and not again: {result.reason}")
+        self.ready.built |= again.built
+        self.ready.calls |= again.calls
+        gc.collect()  # what building left behind
+        self.seconds += watch.age() - begun
+        return self.ready.calls
 
 
 def _timing(request: Request) -> list[Result]:
@@ -165,8 +203,10 @@ def _timing(request: Request) -> list[Result]:
     ready = watch.age()
     before = watch.look(device.type)
     protocol = request.protocol
+    placements = _Placements(request, all_ready, device)
     samples = latency.measure(
-        calls,
+        placements.place,
+        placements=placements.wanted,
         precision=protocol.precision,
         budget=protocol.budget,
         min_block=protocol.min_block,
@@ -184,11 +224,12 @@ def _timing(request: Request) -> list[Result]:
             "stopped": samples.stopped,
             "settled": samples.settled[case_id],
             "calls_per_block": samples.rounds[0].calls[case_id],
+            **({"placements": samples.placements} if len(samples.placements) > 1 else {}),
             "threads": torch.get_num_threads(),
             "watch": seen,
             **({"plans": subject.plans} if subject.plans else {}),
         }
-    walltime = latency.walltime(start, ready - start, samples.spent, watch.age())
+    walltime = latency.walltime(start, ready - start + placements.seconds, samples.spent, watch.age())
     for case_id in built:
         results[case_id].details["walltime"] = walltime
     _check_tuned(built, results)

@@ -1,6 +1,7 @@
 """The self-test, on machines that a test makes up: their clock, their noise and their faults. No real time passes."""
 
 import contextlib
+import functools
 import itertools
 import json
 import math
@@ -14,7 +15,9 @@ from scipy import stats as scipy_stats
 from bench.check import judge, messages, plan, session, tell, work
 from bench.check.judge import Comparison, Finding
 from bench.check.messages import Kernel, Pair, Timed
-from bench.measure.latency import stop_rule
+from bench.machine import devices
+from bench.measure import latency
+from bench.measure.placements import Placements
 from bench.plan import sweep
 from bench.plan.sweep import Protocol
 from bench.stats import Interval, Verdict
@@ -66,6 +69,9 @@ class Simulated:
         seconds = pair.kernel.size * 1e-9 * (min(calls, 20) if self.hides else calls) * place
         return lambda: self.spend(seconds)
 
+    def place(self, pair, number):
+        return {name: self.callable_of(pair, pair.calls[i], i == 1) for i, name in enumerate(("first", "second"))}
+
     def launch(self, order):
         self.orders.append(order)
         found = {}
@@ -74,15 +80,17 @@ class Simulated:
                 Kernel(family=family, size=round(s * 1e9)) for s in order.durations for family in plan.FAMILIES
             ]
 
-        def sample(calls):
-            rule = stop_rule(list(calls), order.protocol.precision, order.protocol.budget, clock=self.clock)
-            return timing.sample(calls, rule, clock=self.clock, rng=random.Random(order.repetition))
+        def sample(place):
+            return latency.measure(
+                place, placements=order.protocol.placements, precision=order.protocol.precision,
+                budget=order.protocol.budget, min_block=1e-3, seed=order.repetition, device=devices.Cpu(),
+                clock=self.clock,
+            )  # fmt: skip
 
         pairs = order.pairs[: self.cut_after] if order.limit is not None else order.pairs
         timed = []
         for pair in pairs:
-            first, second = (self.callable_of(pair, pair.calls[i], i == 1) for i in range(2))
-            timed.append(work.timed({"first": first, "second": second}, sample, self.clock))
+            timed.append(work.timed(functools.partial(self.place, pair), sample, self.clock))
         peers = {"other": [math.exp(self.rng.gauss(0, 0.01)) for _ in order.peers]} if order.peers else {}
         return messages.Answer(pairs=timed, peers=peers, absent={"third": "it is not here"}, **found)
 
@@ -374,12 +382,19 @@ def test_a_kernel_is_the_one_whose_time_is_nearest():
         assert 0.75 < kernel.size**2 * 1e-8 / wanted < 1.34
 
 
+def one_round(place, **how):
+    def enough(rounds):
+        return "enough" if rounds else None
+
+    return Placements(1, 0.01, 1e9).sample(place, enough, lambda calls, stop: timing.sample(calls, stop, **how))
+
+
 def test_a_time_limit_ends_the_pairs_between_two_of_them():
     simulated = Simulated()
     pair = Pair(kernel=Kernel(family="copy", size=10**6), calls=(2, 2))
 
-    def sample(calls):
-        return timing.sample(calls, lambda rounds: "enough" if rounds else None, clock=simulated.clock)
+    def sample(place):
+        return one_round(place, clock=simulated.clock)
 
     def make(kernel):
         return lambda: simulated.spend(1e-3)
@@ -394,9 +409,9 @@ def test_which_of_two_is_built_first_is_drawn_for_every_pair_and_turned_round_by
     """Where memory comes to lie depends on what was built before: a fixed order is a difference in all processes."""
     pairs, orders = [Pair(kernel=Kernel(family="copy", size=i), calls=(20, 21)) for i in range(20)], []
 
-    def sample(calls):
-        orders.append(tuple(calls))
-        return timing.sample(calls, lambda rounds: "enough" if rounds else None, min_block=0.0)
+    def sample(place):
+        orders.append(tuple(place(0)))
+        return one_round(place, min_block=0.0)
 
     for repetition in range(4):
         work.time_pairs(pairs, lambda kernel: lambda: None, sample, None, repetition)
@@ -410,7 +425,7 @@ def test_which_of_two_is_built_first_is_drawn_for_every_pair_and_turned_round_by
 def test_a_callable_does_the_calls_of_its_name_whichever_is_built_first():
     pair, count = Pair(kernel=Kernel(family="copy", size=1), calls=(2, 3)), itertools.count()
     for repetition in range(4):
-        made = work.built(pair, lambda kernel: lambda: next(count), repetition)
+        made = work.built(pair, lambda kernel: lambda: next(count), repetition, placement=0)
         for name, calls in (("first", 2), ("second", 3)):
             before = next(count)
             made[name]()

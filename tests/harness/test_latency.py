@@ -21,7 +21,7 @@ WARM, COLD = 1e-4, 3e-4  # seconds of the kernel
 def timed(gpu, timer, calls, device=None, budget=1.0, precision=0.01):
     device = device or Cuda(gpu, gpu.full)
     return latency.measure(
-        {name: latency.prepared(call, timer, device) for name, call in calls.items()},
+        lambda _: {name: latency.prepared(call, timer, device) for name, call in calls.items()},
         precision=precision, budget=budget, min_block=1e-3, seed=0, device=device, timer=timer, clock=gpu.clock,
     )  # fmt: skip
 
@@ -107,7 +107,7 @@ def test_looking_at_the_rounds_takes_a_small_share_of_them(monkeypatch):
     """All medians anew after every fourth round would take longer than the rounds."""
     looks = []
     monkeypatch.setattr(latency, "half_width", lambda values: looks.append(len(values)) or 1.0)
-    stop = latency.stop_rule(["a"], 0.01, 1e9, clock=lambda: 0.0)
+    stop = latency.stop_rule(0.01, 1e9, clock=lambda: 0.0)
     rounds = []
     for _ in range(4000):
         assert stop(rounds) is None
@@ -213,7 +213,7 @@ def test_the_worker_times_as_the_cases_say_and_tells_where_its_seconds_went(time
     monkeypatch.setattr(worker.devices, "find", lambda name: FakeDevice(gpu, gpu.full))
     monkeypatch.setattr(worker.watch, "age", gpu.clock)
     measure = latency.measure
-    monkeypatch.setattr(latency, "measure", lambda calls, **how: measure(calls, **how, clock=gpu.clock))
+    monkeypatch.setattr(latency, "measure", lambda place, **how: measure(place, **how, clock=gpu.clock))
     request = Request(
         kind="timing", cases=[p.case.factors | {"timer": timer} for p in planned], metrics=["latency"], repetition=1,
         device="cuda", threads=1, protocol=Protocol(budget=0.5, precision=0.5),
@@ -244,7 +244,7 @@ def test_what_is_built_first_is_drawn_and_turned_round_by_the_next_process(plann
     real_build, real_measure = worker.build, latency.measure
     monkeypatch.setattr(worker, "build", lambda case, *args: orders[-1].append(case.id) or real_build(case, *args))
     monkeypatch.setattr(
-        latency, "measure", lambda calls, **how: warmed.append(list(calls)) or real_measure(calls, **how)
+        latency, "measure", lambda place, **how: warmed.append(list(place(0))) or real_measure(place, **how)
     )
     for repetition in range(4):
         orders.append([])

@@ -319,7 +319,7 @@ def inside(tmp_path, monkeypatch):
 def test_a_case_that_raises_while_it_is_timed_is_all_that_the_reply_is_about(planned, inside, monkeypatch):
     """The others are measured anew, by a process in which it is not."""
 
-    def measure(calls, *, visit, **_):
+    def measure(place, *, visit, **_):
         visit(planned[0].case.id)
         visit(planned[2].case.id)
         raise ValueError("too late")

@@ -76,7 +76,7 @@ def test_of_a_few_values_all_are_in_the_interval_of_their_median(count):
 
 def stop_after(seconds, precision, budget):
     clock = iter([0.0, *[budget / 2] * 1000])
-    rule = stop_rule(["a"], precision, budget, clock=lambda: next(clock))
+    rule = stop_rule(precision, budget, clock=lambda: next(clock))
     rounds = []
     for value in seconds:
         if reason := rule(rounds):
@@ -95,7 +95,7 @@ def test_timing_goes_on_while_the_median_is_not_known():
 
 def test_timing_stops_at_the_budget_whatever_is_known():
     clock = iter(float(i) for i in range(1000))
-    rule = stop_rule(["a"], 1e-9, 20.0, clock=lambda: next(clock))
+    rule = stop_rule(1e-9, 20.0, clock=lambda: next(clock))
     rounds = []
     while not (reason := rule(rounds)):
         rounds.append(Round({"a": float(len(rounds) % 2 + 1)}, {"a": 1}))

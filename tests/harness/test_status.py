@@ -36,7 +36,7 @@ def test_the_seconds_of_a_task_are_those_in_which_any_ran_over_their_number(ran,
 def begun(tiny, planned, tmp_path):
     """A run folder in which two static tasks are done, one of them with a failure, and one timing."""
     sweep = sweeps.load(tiny)
-    settings = sweep.protocol.model_dump(include={"precision", "budget", "min_block"})
+    settings = sweep.protocol.of_timing
     wanted = tasks(planned, sweep.protocol.processes, {n: m.task for n, m in METRICS.items()}, settings)
     folder = tmp_path / "run"
     with Store(folder) as store:

@@ -36,10 +36,10 @@ class Plan:
         return [SHORTEST * (self.longest / SHORTEST) ** (i / (count - 1)) for i in range(count)]
 
 
-# with less time for each pair than a sweep takes by default, because there are hundreds. More of the noise lies
-# between processes than within them, so that time buys more in many processes; a quick check has none to start them
+# with less time for each pair than a sweep takes by default, because there are hundreds. A quick check has none to start
+# more processes than that
 QUICK = Plan(
-    protocol=Protocol(processes=5, precision=0.01, budget=0.3),
+    protocol=Protocol(processes=5, placements=4, precision=0.02, budget=0.5),
     same=40, more=40, loaded=30, longest=0.02, limit=14.0, loaded_limit=6.0, peers=2,
 )  # fmt: skip
 FULL = Plan(

@@ -18,7 +18,8 @@ def page(report: Report) -> str:
     lines = [
         f"bench check on {report.device}, {report.threads} threads: {protocol.processes} processes, "
         f"{len(report.idle)} pairs of {_span(report)}, "
-        f"each until ±{protocol.precision:.0%} or {protocol.budget:g} s; verdicts with a margin of {MARGIN:.0%}",
+        f"each until ±{protocol.precision:.0%} or {protocol.budget:g} s{_anew(protocol.placements)}; "
+        f"verdicts with a margin of {MARGIN:.0%}",
     ]
     for title, found in report.sections.items():
         lines += ["", title, *(line for finding in found for line in _lines(finding))]
@@ -30,6 +31,10 @@ def page(report: Report) -> str:
     if report.notes:
         lines += ["", *(f"note: {note}" for note in report.notes)]
     return "\n".join([*lines, "", *verdict(report), f"({report.seconds:.0f} s)"])
+
+
+def _anew(placements: int) -> str:
+    return f" of {placements} placements or more" if placements > 1 else ""
 
 
 def verdict(report: Report) -> list[str]:

@@ -31,7 +31,8 @@ _ROOT = Path(__file__).resolve().parents[2]
 # the sources that a worker measures with; what only plans, stores or shows cannot change a measured number, and what
 # a case is or how long it is timed is in the ids of cases and tasks
 _MEASURING = (
-    "bench/task/worker.py", "bench/task/forker.py", "bench/task/subject.py", "bench/task/execution.py",
+    "bench/task/worker.py", "bench/task/timing.py", "bench/task/static.py", "bench/task/answer.py",
+    "bench/task/failure.py", "bench/task/forker.py", "bench/task/subject.py", "bench/task/execution.py",
     "bench/machine/devices.py", "bench/machine/caches.py", "bench/machine/watch.py", "bench/machine/nvml.py",
     "bench/measure/", "phnn/",
 )  # fmt: skip

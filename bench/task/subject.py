@@ -190,3 +190,8 @@ def slim_scale(controlled: Case) -> float:
             f"the nearest has {params(best)}"
         )
     return best
+
+
+def slim_details(case: Case, controlled: Case | None) -> dict[str, float]:
+    """How far a slim control was narrowed: its factors hold the scale of what it controls."""
+    return {"slim_width_scale": slim_scale(controlled)} if controlled else {}

@@ -124,8 +124,19 @@ def test_a_quiet_machine_passes_and_is_told_what_it_resolves():
     assert 0.01 < report.resolution.value < 0.03
     assert report.resolution.lo <= report.resolution.value <= report.resolution.hi
     page = tell.page(report)
+    assert "each until ±1% or 0.3 s; verdicts with" in page
     assert "PASS" in page
     assert "are told apart here" in page
+
+
+def test_several_placements_bring_down_what_memory_adds():
+    plans = [
+        replace(PLAN, protocol=Protocol(precision=0.01, budget=1.0, placements=count), same=15, more=15, loaded=2)
+        for count in (1, 8)
+    ]
+    once, anew = (check(Simulated(between=0.03), asked) for asked in plans)
+    assert anew.resolution.value < once.resolution.value / 2
+    assert "each until ±1% or 1 s of 8 placements or more; verdicts with" in tell.page(anew)
 
 
 def test_a_machine_where_every_process_is_lucky_in_its_own_way_fails():

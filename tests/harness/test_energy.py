@@ -11,7 +11,7 @@ from bench.machine.nvml import AbsentError
 from bench.measure import energy
 from bench.measure.energy import Rapl, per_call
 from bench.plan.case import Case
-from bench.task import worker
+from bench.task import protocol, timing
 
 
 @dataclass
@@ -148,10 +148,10 @@ def test_without_nvidias_package_the_reason_names_it(monkeypatch):
 
 def measured(monkeypatch, counter_of, call):
     case = Case("linear", "layer", "real", 1, (("batch", 1),))
-    result = worker.Result(case_id=case.id)
-    monkeypatch.setattr(worker.energy, "counter_of", counter_of)
+    result = protocol.Result(case_id=case.id)
+    monkeypatch.setattr(timing.energy, "counter_of", counter_of)
     request = SimpleNamespace(device="cpu", repetition=0)
-    worker._energy(request, {case.id: SimpleNamespace(call=call)}, {case.id: result})
+    timing._energy(request, {case.id: SimpleNamespace(call=call)}, {case.id: result})
     return result
 
 
@@ -178,10 +178,10 @@ def energies(monkeypatch, **calls):
     machine = Machine()
     real = energy.per_call
     monkeypatch.setattr(energy, "per_call", lambda *a, **k: real(*a, **{**k, "clock": machine.clock}))
-    monkeypatch.setattr(worker.energy, "counter_of", lambda device: machine.joules)
-    results = {name: worker.Result(case_id=name, seconds=[1.0]) for name in calls}
+    monkeypatch.setattr(timing.energy, "counter_of", lambda device: machine.joules)
+    results = {name: protocol.Result(case_id=name, seconds=[1.0]) for name in calls}
     built = {name: SimpleNamespace(call=call or machine.call) for name, call in calls.items()}
-    worker._energy(SimpleNamespace(device="cpu", repetition=0), built, results)
+    timing._energy(SimpleNamespace(device="cpu", repetition=0), built, results)
     return results
 
 

@@ -9,7 +9,7 @@ import torch
 from bench.measure import memory, numerics
 from bench.plan.case import Case
 from bench.plan.sweep import Protocol
-from bench.task import execution, worker
+from bench.task import execution, static, timing, worker
 from bench.task.execution import CannotCompileError
 from bench.task.protocol import Request
 from bench.task.subject import build
@@ -60,7 +60,7 @@ def test_what_inductor_compiles_is_right_and_its_dropout_draws_the_masks_of_the_
     asked = case("dropout", "real", 1, phase=phase)
     with execution.same_draws():
         assert max(numerics.errors(build(asked, "cpu")).values()) <= tolerance("float32")
-    (result,) = worker._static(request([case("linear", phase=phase, channels=8)], "static", ["numeric_error"]))
+    (result,) = static.measured(request([case("linear", phase=phase, channels=8)], "static", ["numeric_error"]))
     assert (result.status, result.path_built) == ("ok", "dense")
     assert 0 < result.values["numeric_error"] <= result.details["tolerances"]["output"] * 5
 
@@ -83,7 +83,7 @@ def test_compile_time_is_that_of_a_cold_cache_every_time():
 @needs_compiler
 def test_a_compiled_case_is_timed_beside_others_and_says_how_long_it_took_to_compile():
     cases = [case("linear", *variant, channels=8) for variant in (("real", 1), ("quaternion", 4), ("ph", 2))]
-    results = worker._timing(request(cases, "timing", ["latency", "compile_time"]))
+    results = timing.measured(request(cases, "timing", ["latency", "compile_time"]))
     assert [(r.status, r.path_built) for r in results] == [("ok", "torch"), ("ok", "dense"), ("ok", "dense")]
     assert all(r.values["compile_time"] > 0 for r in results)
     assert all(len(r.seconds) >= 8 for r in results)
@@ -93,13 +93,13 @@ def test_what_cannot_be_compiled_whole_is_unsupported_with_the_reason_and_costs_
     """torch's GRU is one that Dynamo steps around: what would be timed is not compiled."""
     monkeypatch.setattr(execution, "_load_compiler", lambda device: None)
     cases = [case("gru", *variant, channels=8, length=2) for variant in (("real", 1), ("quaternion", 4))]
-    real, quaternion = worker._timing(request(cases, "timing", ["latency"]))
+    real, quaternion = timing.measured(request(cases, "timing", ["latency"]))
     assert real.status == "unsupported"
     assert real.reason.startswith("torch.compile cannot take it as one graph: ")
     assert (quaternion.status, quaternion.path_built) == ("ok", "dense")
-    (static,) = worker._static(request(cases[:1], "static", ["params", "numeric_error"]))
-    assert (static.status, set(static.values)) == ("ok", {"params"})
-    assert static.unsupported == {"numeric_error": real.reason}
+    (counted,) = static.measured(request(cases[:1], "static", ["params", "numeric_error"]))
+    assert (counted.status, set(counted.values)) == ("ok", {"params"})
+    assert counted.unsupported == {"numeric_error": real.reason}
 
 
 def test_a_machine_without_a_compiler_says_so(monkeypatch):
@@ -130,7 +130,9 @@ def test_a_learned_rule_that_was_decomposed_runs_along_dense_in_a_graph_and_says
 def test_counts_are_of_the_module_whether_it_is_compiled_or_not(eager):
     counts = ["params", "macs", "macs_dense", "macs_weight_build", "flops_torch", "macs_fvcore", "weight_bytes"]
     compiled = case("conv2d", channels=8, size=6)
-    found = [worker._static(request([c], "static", counts))[0] for c in (compiled, replace(compiled, compile="none"))]
+    found = [
+        static.measured(request([c], "static", counts))[0] for c in (compiled, replace(compiled, compile="none"))
+    ]
     assert found[0].values == found[1].values
     assert set(found[0].values) == set(counts)
 

@@ -14,7 +14,7 @@ from bench.measure.largest_batch import LIMIT, RESOLUTION, UnaskedError, largest
 from bench.plan.case import Case
 from bench.plan.sweep import Protocol
 from bench.task.protocol import Request, Result
-from bench.task.worker import _largest_batch, _static
+from bench.task.static import _largest_batch, measured
 
 CASE = Case("linear", "layer", "quaternion", 4, (("batch", 8), ("channels", 8), ("out_channels", None)))
 
@@ -169,7 +169,7 @@ def test_on_a_cpu_it_is_unsupported_with_the_reason():
         threads=1,
         protocol=Protocol(),
     )
-    (result,) = _static(request)
+    (result,) = measured(request)
     assert result.status == "ok"
     assert result.values["params"] > 0
     assert "swaps" in result.unsupported["largest_batch"]
@@ -178,7 +178,7 @@ def test_on_a_cpu_it_is_unsupported_with_the_reason():
 def test_what_is_found_is_a_value_with_its_trials_in_the_details(monkeypatch):
     cuda = FakeCuda()
     monkeypatch.setattr(
-        "bench.task.worker.largest_batch.largest_batch",
+        "bench.task.static.largest_batch.largest_batch",
         lambda case, device, controlled: largest_batch(case, device, controlled, make=cuda.make, cuda=cuda),
     )
     result = Result(case_id=CASE.id)

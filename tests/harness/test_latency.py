@@ -11,7 +11,7 @@ from bench.machine import caches, devices
 from bench.machine.devices import Cpu, Cuda
 from bench.measure import latency
 from bench.plan.sweep import Protocol
-from bench.task import worker
+from bench.task import timing as timing_task
 from bench.task.protocol import Request
 from phnn import timing
 
@@ -201,7 +201,7 @@ class FakeDevice(Cuda):
 def test_the_worker_times_as_the_cases_say_and_tells_where_its_seconds_went(timer, planned, monkeypatch):
     gpu = FakeGpu()
     kernel = gpu.kernel("k", 1e-3)
-    real_build = worker.build
+    real_build = timing_task.build
 
     def build(case, device, controlled):
         subject = real_build(case, device, controlled)
@@ -209,16 +209,16 @@ def test_the_worker_times_as_the_cases_say_and_tells_where_its_seconds_went(time
         subject.call = lambda: (forward(), kernel())
         return subject
 
-    monkeypatch.setattr(worker, "build", build)
-    monkeypatch.setattr(worker.devices, "find", lambda name: FakeDevice(gpu, gpu.full))
-    monkeypatch.setattr(worker.watch, "age", gpu.clock)
+    monkeypatch.setattr(timing_task, "build", build)
+    monkeypatch.setattr(timing_task.devices, "find", lambda name: FakeDevice(gpu, gpu.full))
+    monkeypatch.setattr(timing_task.watch, "age", gpu.clock)
     measure = latency.measure
     monkeypatch.setattr(latency, "measure", lambda place, **how: measure(place, **how, clock=gpu.clock))
     request = Request(
         kind="timing", cases=[p.case.factors | {"timer": timer} for p in planned], metrics=["latency"], repetition=1,
         device="cuda", threads=1, protocol=Protocol(budget=0.5, precision=0.5),
     )  # fmt: skip
-    results = worker._timing(request)
+    results = timing_task.measured(request)
     assert [r.status for r in results] == ["ok"] * 4
     for result in results:
         assert result.seconds == pytest.approx([1e-3] * 8, rel=0.02)
@@ -241,14 +241,16 @@ def timing_request(planned, repetition):
 def test_what_is_built_first_is_drawn_and_turned_round_by_the_next_process(planned, monkeypatch):
     """Where memory comes to lie depends on what was built before: a fixed order is a bias that all processes share."""
     orders, warmed = [], []
-    real_build, real_measure = worker.build, latency.measure
-    monkeypatch.setattr(worker, "build", lambda case, *args: orders[-1].append(case.id) or real_build(case, *args))
+    real_build, real_measure = timing_task.build, latency.measure
+    monkeypatch.setattr(
+        timing_task, "build", lambda case, *args: orders[-1].append(case.id) or real_build(case, *args)
+    )
     monkeypatch.setattr(
         latency, "measure", lambda place, **how: warmed.append(list(place(0))) or real_measure(place, **how)
     )
     for repetition in range(4):
         orders.append([])
-        results = worker._timing(timing_request(planned, repetition))
+        results = timing_task.measured(timing_request(planned, repetition))
         assert [r.case_id for r in results] == [p.case.id for p in planned]
     assert orders[1] == orders[0][::-1]
     assert orders[3] == orders[2][::-1]
@@ -259,7 +261,7 @@ def test_what_is_built_first_is_drawn_and_turned_round_by_the_next_process(plann
 @pytest.mark.parametrize("room", [3, 1])
 def test_without_memory_for_all_the_last_of_a_chunk_do_without_and_never_its_baseline(planned, monkeypatch, room):
     """Whatever the order that is drawn: a chunk without its baseline has no ratio."""
-    alive, real_build = weakref.WeakSet(), worker.build
+    alive, real_build = weakref.WeakSet(), timing_task.build
 
     def build(case, *args):
         if len(alive) >= room:
@@ -268,9 +270,9 @@ def test_without_memory_for_all_the_last_of_a_chunk_do_without_and_never_its_bas
         alive.add(subject.module)
         return subject
 
-    monkeypatch.setattr(worker, "build", build)
+    monkeypatch.setattr(timing_task, "build", build)
     for repetition in range(4):
-        results = worker._timing(timing_request(planned, repetition))
+        results = timing_task.measured(timing_request(planned, repetition))
         assert [r.status for r in results] == ["ok"] * room + ["oom"] * (4 - room)
         assert planned[0].case.is_baseline
         gc.collect()

@@ -324,7 +324,7 @@ def test_a_case_that_raises_while_it_is_timed_is_all_that_the_reply_is_about(pla
         visit(planned[2].case.id)
         raise ValueError("too late")
 
-    monkeypatch.setattr("bench.task.worker.latency.measure", measure)
+    monkeypatch.setattr("bench.task.timing.latency.measure", measure)
     (result,) = inside(request(planned, "timing", ("latency",))).results
     assert (result.case_id, result.status, result.reason) == (planned[2].case.id, "error", "ValueError: too late")
 
@@ -339,7 +339,7 @@ def test_an_error_that_cuda_would_report_again_ends_the_process_of_the_case_that
             raise RuntimeError("CUDA error: device-side assert triggered\nmore")
         return build(case, *rest)
 
-    monkeypatch.setattr("bench.task.worker.build", broken)
+    monkeypatch.setattr("bench.task.timing.build", broken)
     (result,) = inside(request(planned, "timing", ("latency",))).results
     assert (result.case_id, result.status) == (planned[1].case.id, "error")
     assert result.reason == "RuntimeError: CUDA error: device-side assert triggered"
@@ -350,6 +350,6 @@ def test_what_allocators_say_is_oom(planned, inside, monkeypatch, said):
     def build(*_):
         raise RuntimeError(said)
 
-    monkeypatch.setattr("bench.task.worker.build", build)
+    monkeypatch.setattr("bench.task.static.build", build)
     (result,) = inside(request(planned[:1])).results
     assert (result.status, result.reason) == ("oom", said)

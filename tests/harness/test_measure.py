@@ -13,7 +13,7 @@ import phnn.cost
 from bench.measure import flops, memory, numerics, params
 from bench.plan.case import Case
 from bench.plan.sweep import Protocol
-from bench.task import execution, worker
+from bench.task import answer, execution, static, timing
 from bench.task.protocol import Request, Result
 from bench.task.subject import SLIM_TOLERANCE, build, build_module, count_params, slim_scale
 from phnn.registry import find
@@ -228,7 +228,7 @@ def test_a_resident_set_that_cannot_be_measured_says_why(monkeypatch):
         memory.rss_bytes(killed)
     monkeypatch.setattr(memory, "_status", dict)
     result = Result(case_id="c")
-    worker._rss(result, case("linear", "real"), "cpu", None)
+    static._rss(result, case("linear", "real"), "cpu", None)
     assert "which Linux alone has" in result.unsupported["rss_bytes"]
 
 
@@ -409,7 +409,7 @@ def test_the_output_of_a_training_call_is_checked_as_its_gradient_is(monkeypatch
 
 def worker_status(subject):
     result = Result(case_id=subject.case.id)
-    worker._numerics(result, subject)
+    answer.check_against_float64(result, subject)
     return result.status, result.reason.startswith("output: relative error")
 
 
@@ -425,7 +425,7 @@ def test_a_metric_that_fails_costs_no_other(monkeypatch):
         raise RuntimeError("a second opinion broke\nat length")
 
     monkeypatch.setattr(flops, "macs_fvcore", broken)
-    (found,) = worker._static(
+    (found,) = static.measured(
         asked_of(case("linear", "quaternion", 4), "static", "params", "macs_fvcore", "numeric_error")
     )
     assert found.status == "ok"
@@ -437,18 +437,18 @@ def test_a_metric_that_fails_costs_no_other(monkeypatch):
 
 def test_a_tuned_case_is_checked_with_the_plans_that_were_timed(monkeypatch):
     asked = asked_of(case("linear", "quaternion", 4, path="tuned", channels=16), "timing", "latency")
-    (right,) = worker._timing(asked)
+    (right,) = timing.measured(asked)
     assert right.status == "ok"
     assert right.details["errors"]["output"] < right.details["tolerances"]["output"]
     monkeypatch.setattr(numerics, "errors", lambda subject: {"output": 0.1})
-    (wrong,) = worker._timing(asked)
+    (wrong,) = timing.measured(asked)
     assert wrong.status == "wrong"
     assert wrong.seconds
 
 
 def timed_beside(monkeypatch, change, threads=2, repetition=0, **factors):
     """A timing task in which ``change`` makes another call of each subject's."""
-    real_build = worker.build
+    real_build = timing.build
 
     def changed(*args):
         subject = real_build(*args)
@@ -460,8 +460,8 @@ def timed_beside(monkeypatch, change, threads=2, repetition=0, **factors):
     torch.set_num_threads(threads)
     try:
         with monkeypatch.context() as patch:
-            patch.setattr(worker, "build", changed)
-            (found,) = worker._timing(asked.model_copy(update={"threads": threads, "repetition": repetition}))
+            patch.setattr(timing, "build", changed)
+            (found,) = timing.measured(asked.model_copy(update={"threads": threads, "repetition": repetition}))
     finally:
         torch.set_num_threads(before)
     return found

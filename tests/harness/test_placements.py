@@ -16,7 +16,7 @@ from bench.plan.sweep import Protocol
 from bench.stats import placed_median
 from bench.store import lines
 from bench.table.rounds import Rounds
-from bench.task import worker
+from bench.task import timing
 from bench.task.protocol import Request
 
 
@@ -156,20 +156,20 @@ def test_placements_make_another_task_and_one_is_what_tasks_always_had():
 def request(planned, placements, **factors):
     return Request(
         kind="timing", cases=[p.case.factors | factors for p in planned], metrics=["latency"], repetition=1,
-        device="cpu", threads=1, protocol=Protocol(budget=2.0, precision=0.9, placements=placements),
+        device="cpu", threads=1, protocol=Protocol(budget=60.0, precision=0.9, placements=placements),
     )  # fmt: skip
 
 
 @pytest.fixture
 def built(monkeypatch):
     """The names of the cases in the order in which they are built."""
-    found, real_build = [], worker.build
-    monkeypatch.setattr(worker, "build", lambda case, *args: found.append(case.id) or real_build(case, *args))
+    found, real_build = [], timing.build
+    monkeypatch.setattr(timing, "build", lambda case, *args: found.append(case.id) or real_build(case, *args))
     return found
 
 
 def test_a_task_builds_all_of_its_subjects_for_each_placement_in_turned_order(planned, built):
-    results = worker._timing(request(planned, 4))
+    results = timing.measured(request(planned, 4))
     orders = [built[i : i + len(planned)] for i in range(0, len(built), len(planned))]
     assert len(orders) >= 4
     assert orders[1] == orders[0][::-1]
@@ -184,13 +184,13 @@ def test_a_task_builds_all_of_its_subjects_for_each_placement_in_turned_order(pl
 
 @pytest.mark.parametrize("factors", [{"compile": "aot_eager"}, {"path": "tuned"}])
 def test_what_building_would_compile_or_tune_again_is_built_once(planned, built, factors):
-    results = worker._timing(request(planned[:1], 4, **factors))
+    results = timing.measured(request(planned[:1], 4, **factors))
     assert len(built) == 1
     assert "placements" not in results[0].details
 
 
 def test_a_subject_that_cannot_be_built_again_is_named(planned, monkeypatch):
-    tries, real_build = [], worker.build
+    tries, real_build = [], timing.build
 
     def build(case, *args):
         tries.append(case.id)
@@ -198,6 +198,6 @@ def test_a_subject_that_cannot_be_built_again_is_named(planned, monkeypatch):
             raise torch.OutOfMemoryError("no memory left")
         return real_build(case, *args)
 
-    monkeypatch.setattr(worker, "build", build)
+    monkeypatch.setattr(timing, "build", build)
     with pytest.raises(RuntimeError, match="built once, and not again"):
-        worker._timing(request(planned, 2))
+        timing.measured(request(planned, 2))

@@ -40,11 +40,11 @@ from bench.task.protocol import Request
 
 DEVICE = "cpu"
 SWEEP = Path(__file__).resolve().parents[2] / "bench" / "sweeps" / "quick.toml"
-LOADED = plan.FULL.protocol.model_copy(update={"processes": Protocol().processes, "budget": 1.0})
 # every pair is timed in every process: no limit of time leaves one out
 PLAN = replace(plan.FULL, same=300, more=100, limit=None)
-# half the processes, as a sweep has by default: under a load it is wrong verdicts that are counted, not undecided ones
-BESIDE = replace(plan.FULL, protocol=LOADED, loaded=200, loaded_limit=None)
+# in less time: under a load it is wrong verdicts that are counted, not undecided ones
+BRIEF = plan.FULL.protocol.model_copy(update={"processes": Protocol().processes, "budget": 1.0})
+BESIDE = replace(plan.FULL, protocol=BRIEF, loaded=200, loaded_limit=None)
 INVOCATIONS, STEADY = 10, 6  # repeated invocations, and pairs in each
 TASKS = 12  # timing tasks of the quick sweep
 

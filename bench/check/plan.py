@@ -36,8 +36,8 @@ class Plan:
         return [SHORTEST * (self.longest / SHORTEST) ** (i / (count - 1)) for i in range(count)]
 
 
-# with less time for each pair than a sweep takes by default, because there are hundreds. A quick check has none to start
-# more processes than that
+# with less time for each pair than a sweep takes by default, because there are hundreds. A quick check has none to
+# start more processes than that
 QUICK = Plan(
     protocol=Protocol(processes=5, placements=4, precision=0.02, budget=0.5),
     same=40, more=40, loaded=30, longest=0.02, limit=14.0, loaded_limit=6.0, peers=2,

@@ -37,8 +37,8 @@ class Pair(_Message):
 class Timed(_Message):
     """A pair as one process timed it.
 
-    ratio: the median over rounds of second / first; seconds: median of the first; stopped: why the rounds ended;
-    wall: seconds that it took with all that belongs to it (warm-up, counting the calls of a block).
+    ratio: second / first, the mean of its placements' medians over rounds; seconds: median of the first; stopped: why
+    the rounds ended; wall: seconds that it took with all that belongs to it (warm-up, counting the calls of a block).
     """
 
     ratio: float

@@ -1,7 +1,7 @@
 """Kernels of a wanted duration, and how a pair of callables made of them is timed.
 
 The pair is timed as a sweep times two variants: the harness's own sampler with its own rule to stop, a ratio a
-round, their median. Each callable has tensors of its own, as two variants of a layer have.
+round, their median, the mean over placements. Each callable has tensors of its own, as two variants of a layer have.
 """
 
 from __future__ import annotations

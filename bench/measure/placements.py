@@ -54,7 +54,9 @@ class Placements:
 
     def agree(self, placements: Sequence[Sequence[Round]]) -> bool:
         """Whether each callable's time over the others' is known to the precision, from how they differ in it."""
-        from scipy.special import stdtrit  # a tenth of a second to load: not for a task of one placement
+        # a tenth of a second to load: not for a task of one placement. Not bench.stats, which every table is made
+        # with: an edit of it would call for all times to be measured anew
+        from scipy.special import stdtrit
 
         reach = float(stdtrit(len(placements) - 1, 0.975)) / math.sqrt(len(placements))
         spreads = (

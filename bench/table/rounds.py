@@ -24,9 +24,8 @@ class Rounds:
 
     def __init__(self) -> None:
         self._flat = array("d")
-        self._placements: dict[
-            int, Sequence[int]
-        ] = {}  # where a timing starts → the rounds of each of its placements
+        # where a timing starts → the rounds of each of its placements
+        self._placements: dict[int, Sequence[int]] = {}
 
     def add(self, seconds: Sequence[float], placements: Sequence[int] = ()) -> Span:
         """Keep the rounds of a timing. placements: how many each has, if its subjects were built more than once."""

@@ -17,6 +17,7 @@ from .subject import Subject
 
 
 def check_against_float64(result: Result, subject: Subject) -> None:
+    """Keep the relative error of the output, and of the gradient where there is one; beyond tolerance it is wrong."""
     case = subject.case
     # the masks of a dropout must be those of the reference; how fast they are drawn is not asked here
     with execution.same_draws() if case.compile != "none" else contextlib.nullcontext():

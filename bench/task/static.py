@@ -17,6 +17,7 @@ from .subject import build, slim_details
 
 
 def measured(request: Request) -> list[Result]:
+    """What was asked of the request's one case."""
     (case,) = request.case_list()
     return [guarded(case, lambda: _static_case(case, request))]
 

@@ -111,6 +111,7 @@ class _Placements:
 
 
 def measured(request: Request) -> list[Result]:
+    """The times of all cases of the request, or what kept one from a time, in the order of the request."""
     start = watch.age()
     cases, device = request.case_list(), devices.find(request.device)
     all_ready = _all_ready(request, device)

@@ -1,6 +1,7 @@
 """Targets of measuring itself: what is called different and what is not, how steady a ratio is, what the harness costs.
 
-The questions, the processes and the verdicts are those of ``bench check``; only their number is that of the targets.
+The questions and the verdicts are those of ``bench check``; their number is that of the targets, and the processes are
+as many as a sweep has by default.
 """
 
 from __future__ import annotations
@@ -40,10 +41,12 @@ from bench.task.protocol import Request
 
 DEVICE = "cpu"
 SWEEP = Path(__file__).resolve().parents[2] / "bench" / "sweeps" / "quick.toml"
-# every pair is timed in every process: no limit of time leaves one out
-PLAN = replace(plan.FULL, same=300, more=100, limit=None)
+# half the processes of the check and twice the time in each: the error of a slow pair is the same, of a fast one small
+# anyhow, and four hundred pairs take an hour. No limit of time leaves one out
+AS_A_SWEEP = plan.FULL.protocol.model_copy(update={"processes": Protocol().processes, "budget": 4.0})
+PLAN = replace(plan.FULL, protocol=AS_A_SWEEP, same=300, more=100, limit=None)
 # in less time: under a load it is wrong verdicts that are counted, not undecided ones
-BRIEF = plan.FULL.protocol.model_copy(update={"processes": Protocol().processes, "budget": 1.0})
+BRIEF = AS_A_SWEEP.model_copy(update={"budget": 1.0})
 BESIDE = replace(plan.FULL, protocol=BRIEF, loaded=200, loaded_limit=None)
 INVOCATIONS, STEADY = 10, 6  # repeated invocations, and pairs in each
 TASKS = 12  # timing tasks of the quick sweep
@@ -72,7 +75,7 @@ def idle_pairs() -> Sequence[Comparison]:
     with here() as (machine, threads):
         asked = plan.questions(PLAN, session.kernels(PLAN, machine, threads, told))
         found, _ = session.comparisons(asked.idle, PLAN, machine, threads, None, told)
-    for count in (*session.FEWER, PLAN.protocol.processes):
+    for count in sorted({*session.FEWER, PLAN.protocol.processes}):
         told(f"resolution in {count} processes: {judge.resolution([c.in_processes(count) for c in found])}")
     return found
 

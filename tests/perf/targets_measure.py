@@ -48,7 +48,7 @@ PLAN = replace(plan.FULL, protocol=AS_A_SWEEP, same=300, more=100, limit=None)
 # in less time: under a load it is wrong verdicts that are counted, not undecided ones
 BRIEF = AS_A_SWEEP.model_copy(update={"budget": 1.0})
 BESIDE = replace(plan.FULL, protocol=BRIEF, loaded=200, loaded_limit=None)
-INVOCATIONS, STEADY = 10, 6  # repeated invocations, and pairs in each
+INVOCATIONS, STEADY = 6, 6  # repeated invocations, and pairs in each: 30 degrees of freedom, a quarter of an hour
 TASKS = 12  # timing tasks of the quick sweep
 
 

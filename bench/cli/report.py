@@ -46,10 +46,10 @@ def report(
     if (source / "plan.jsonl").exists():
         write_report(source, out or source, wanted)
         return
-    from ..report import table
+    from ..table import files
 
-    path = table.find(source)
-    df = table.read(path)
+    path = files.find(source)
+    df = files.read(path)
     if not len(df):
         raise UsageError(f"{path} is empty: it has columns and no record")
     _show(df, path.parent, out or path.parent, wanted, typer.echo, stored=path)
@@ -89,15 +89,16 @@ def _show(
     df: pd.DataFrame, folder: Path, out: Path, wanted: Wanted, tell: Tell, stored: Path | None = None
 ) -> list[str]:
     """Write everything that the table gives, and name it. stored: where the table lies already."""
-    from ..report import curves, figures, page, paper, pareto, style, table, tables
+    from ..report import curves, figures, page, paper, pareto, style, tables
     from ..report.provenance import provenance
     from ..report.summary import section, summary
     from ..store.folder import inside, write_whole
+    from ..table import files, filters
 
     preset = style.preset(wanted.preset)
     specs = figures.load(wanted.figures) if wanted.figures else None
     if wanted.filters:
-        df = table.select(df, wanted.filters)
+        df = filters.select(df, wanted.filters)
         if not len(df):
             raise UsageError(f"--filter {' '.join(wanted.filters)} leaves no record of the table")
     try:
@@ -106,7 +107,7 @@ def _show(
     except OSError as error:
         raise UsageError(f"{out} cannot be written ({error.strerror}): choose another folder with --out") from None
     if stored is None or stored.parent.resolve() != out.resolve():
-        told, (first, *others) = "", table.write(df, out)
+        told, (first, *others) = "", files.write(df, out)
     else:
         told, first, others = ", as stored", stored, []
     others += [*curves.write(df, out), *pareto.write(df, out), out / "summary.md"]

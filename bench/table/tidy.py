@@ -11,10 +11,10 @@ import pandas as pd
 from ..errors import UsageError
 from ..machine import roofs
 from ..metrics import METRICS
-from ..report import table
 from ..store.folder import runs_below
 from ..store.lines import each
 from ..uncollected import uncollected
+from . import files, frames
 from .records import COLUMNS, blocks
 
 # what tells two rows of the wide table apart, or says what their case is
@@ -26,17 +26,17 @@ def load(path: str | os.PathLike[str]) -> pd.DataFrame:
     """See ``bench.load``."""
     path = Path(path)
     if not path.is_dir():
-        return table.read(path)
+        return files.read(path)
     if is_run(path):
         return of_run(path)
     if (path / "table.parquet").is_file():
-        return table.read(path / "table.parquet")
+        return files.read(path / "table.parquet")
     runs = sorted(runs_below(path))
     if not runs:
         raise UsageError(f"{path} holds no run: name a run folder, a folder of runs, a table.parquet or a table.csv")
     found = []
     for run in runs:
-        df = of_run(run) if is_run(run) else table.read(run / "table.parquet")
+        df = of_run(run) if is_run(run) else files.read(run / "table.parquet")
         found.append(df.assign(run=run.relative_to(path).as_posix()))
     return pd.concat(found, ignore_index=True)
 
@@ -52,7 +52,7 @@ def of_run(folder: Path, code_rev: str | None = None) -> pd.DataFrame:
         plan, lines = each(folder, "plan.jsonl"), each(folder, "tasks.jsonl")
         if code_rev is not None:
             lines = (line for line in lines if line["code_rev"] == code_rev)
-        return table.frame_of(blocks(plan, lines, roofs.of_run(folder)))
+        return frames.of_blocks(blocks(plan, lines, roofs.of_run(folder)))
 
 
 def wide(df: pd.DataFrame) -> pd.DataFrame:

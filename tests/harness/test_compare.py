@@ -17,8 +17,8 @@ from bench.compare.comparison import compare, side
 from bench.compare.where import any_of, one_each
 from bench.errors import UsageError
 from bench.plan import expansion, sweep
-from bench.report import table
 from bench.stats import Verdict
+from bench.table import files
 from phnn.algebras import algebra
 
 SWEEP = """
@@ -404,7 +404,7 @@ def test_what_a_person_got_wrong_is_one_line(folder, tmp_path, args, words):
 
 
 def test_a_table_without_a_record_is_one_line(folder, tmp_path):
-    table.write(source.read(folder).rows.iloc[:0], tmp_path)
+    files.write(source.read(folder).rows.iloc[:0], tmp_path)
     for verb in (["compare", tmp_path, folder], ["rank", tmp_path / "table.csv"]):
         done = run(*verb)
         assert isinstance(done.exception, UsageError), done.output

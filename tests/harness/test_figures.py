@@ -1,12 +1,10 @@
-"""Figures: what they show, how they look at printed size, and that nothing makes them fail."""
+"""Figures: what they show and how they look at printed size."""
 
-import itertools
 import json
 import re
 import sys
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,40 +12,21 @@ from matplotlib import pyplot as plt
 from scipy.stats import gmean
 
 sys.path.insert(0, str(Path(__file__).parent / "support"))
-from boxes import beyond, overlapping, texts
-from made_tables import ENVS, beside_paths, made, trained
+from boxes import texts
+from drawn import FEW, ONE_MACHINE, check_looks, one, shown
+from drawn import everything as all_kinds
+from made_tables import ENVS, made, trained
 
-from bench.errors import UsageError
-from bench.metrics import METRICS
-from bench.report import figures, style, table
+from bench.report import figures, style
 from bench.report.figures import Spec
 from bench.report.figures.axes import log_ticks
 from bench.report.provenance import CREATOR, provenance
-from phnn.algebras import iter_named
-
-FEW = (("real", 1), ("quaternion", 4), ("ph", 2), ("ph", 4), ("ph", 16))
-ONE_MACHINE = {"env_id": ENVS[:1]}
+from bench.table import filters
 
 
 @pytest.fixture(scope="module")
 def everything():
-    """A table with rows for every kind of figure, failures and two machines included."""
-    layers = made(6000, FEW, subject=("conv2d",), batch=(1, 32), dtype=("float32",), threads=(2,), size=(8,))
-    paths = beside_paths(
-        made(
-            300,
-            FEW,
-            subject=("linear",),
-            phase=("infer",),
-            batch=(1,),
-            channels=(512,),
-            dtype=("float32",),
-            threads=(2,),
-            size=(8,),
-            **ONE_MACHINE,
-        )
-    )
-    return pd.concat([layers, paths, trained()], ignore_index=True)
+    return all_kinds()
 
 
 @pytest.fixture(scope="module")
@@ -58,36 +37,12 @@ def drawn(everything):
     plt.close("all")
 
 
-def shown(figure):
-    return [axis for axis in figure.axes if axis.get_visible()]
-
-
-def one(df, **spec):
-    """The only figure of a spec."""
-    ((_, figure),) = figures.draw(df, Spec(name="one", **spec))
-    return figure
-
-
 # ------------------------------------------------------------------------------------------- at printed size
 
 
 def test_every_figure_of_the_project_is_drawn_where_the_table_has_rows_for_it(drawn):
     names = {spec.name for spec in figures.builtin()} - {"energy_against_n"}
     assert {name for name in names if not any(page.startswith(name) for page in drawn)} == set()
-
-
-def check_looks(figure, preset):
-    width, height = figure.get_size_inches()
-    assert width in (preset.column, preset.page)
-    assert height <= preset.depth
-    assert overlapping(figure) == []
-    assert beyond(figure) == []
-    sizes = {round(text.get_fontsize(), 2) for text, _ in texts(figure)}
-    assert min(sizes) >= 6, "no text below 6 points at printed size"
-    assert max(sizes) <= preset.text
-    for legend in figure.legends:
-        box = legend.get_window_extent()
-        assert not any(box.overlaps(axis.get_tightbbox()) for axis in shown(figure)), "the legend lies over a panel"
 
 
 def test_no_text_overlaps_another_or_is_cut_off_or_too_small(drawn):
@@ -184,61 +139,6 @@ def test_each_file_says_where_it_comes_from(everything, tmp_path):
             assert word in text, (path.suffix, word)
 
 
-# --------------------------------------------------------------------------------------------------- palette
-
-ALGEBRAS = [algebra.name for algebra in iter_named()]
-MAIN = ("real", "slim real", "quaternion", "ph", "complex", "octonion")
-
-# Machado, Oliveira, Fernandes, IEEE TVCG 15, 2009: what a reader without one kind of cone sees, of linear RGB
-BLIND = {
-    "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
-    "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
-}
-
-
-def lab(colour, matrix=None):
-    """CIE L*a*b* of a colour, as seen through ``matrix``."""
-    rgb = np.array(mpl.colors.to_rgb(colour))
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    if matrix is not None:
-        linear = np.clip(np.array(matrix) @ linear, 0, 1)
-    xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]) @ linear
-    f = np.cbrt(np.maximum(xyz / np.array([0.9505, 1.0, 1.089]), 0.008856))
-    return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
-
-
-@pytest.mark.parametrize("name", [*ALGEBRAS, "ph", "slim real", "a_plug_in"])
-def test_a_line_stands_out_from_white_paper_in_colour_and_in_grey(name):
-    assert 1.05 / (style.luminance(style.look(name).colour) + 0.05) >= 3
-
-
-def test_no_two_algebras_share_colour_and_marker_and_most_share_neither():
-    looks = {name: style.look(name) for name in {*ALGEBRAS, "ph", "slim real"}}
-    assert len({(own.colour, own.marker, own.fill) for own in looks.values()}) == len(looks)
-    assert len({own.colour for own in looks.values()}) == len(looks)
-    in_grey = {(own.marker, own.fill) for own in looks.values()}
-    assert len(in_grey) == len(looks), "in grey the markers alone tell them apart"
-
-
-def test_colour_blind_readers_tell_the_main_algebras_apart():
-    for kind, matrix in BLIND.items():
-        for a, b in itertools.combinations(MAIN, 2):
-            distance = np.linalg.norm(lab(style.look(a).colour, matrix) - lab(style.look(b).colour, matrix))
-            assert distance > 12, (kind, a, b, distance)
-
-
-def test_the_colour_of_an_algebra_does_not_depend_on_its_neighbours():
-    assert style.looks(["ph", "a_plug_in"])[0]["a_plug_in"] == style.looks(["a_plug_in"])[0]["a_plug_in"]
-    assert {style.look("ph", n).colour for n in (2, 3, 4, 8, 16, 32)} == {style.look("ph").colour}
-    assert len({style.look("ph", n).marker for n in (2, 3, 4, 8, 16)}) == 5
-
-
-def test_thirty_variants_all_look_different():
-    wanted = [("real", None), *(("ph", n) for n in range(1, 30))]
-    assert len(set(style.told_apart(wanted))) == 30
-    assert len(set(style.told_apart([(f"plug_in_{i}", None) for i in range(30)]))) == 30
-
-
 # ------------------------------------------------------------------------------------------------ what is shown
 
 
@@ -246,7 +146,9 @@ def test_values_intervals_and_failures_stand_where_the_table_has_them(everything
     where = {"phase": "infer", "subject": "conv2d", "batch": 32, "env_id": ENVS[0]}
     figure = one(everything, kind="against", metrics=["latency"], x="channels", where=where)
     (axis,) = shown(figure)
-    own = table.where(everything, {**where, "metric": "latency", "variant": "ph n=4"}, "test").sort_values("channels")
+    own = filters.where(everything, {**where, "metric": "latency", "variant": "ph n=4"}, "test").sort_values(
+        "channels"
+    )
     line = next(c for c in axis.containers if c.get_label() == "ph n=4")
     scale = {"µs": 1e-6, "ms": 1e-3}[axis.get_ylabel()[-3:-1]]
     assert line.lines[0].get_ydata() * scale == pytest.approx(own["value"].astype(float).to_numpy())
@@ -294,7 +196,7 @@ def test_a_speed_up_is_the_inverse_of_the_ratio_and_in_brackets_where_the_interv
     figure = one(everything, kind="heatmap", x="channels", where=where)
     (axis,) = shown(figure)
     cells = [text.get_text() for text in axis.texts]
-    own = table.where(everything, {**where, "metric": "latency_ratio", "channels": 48}, "test").set_index("variant")
+    own = filters.where(everything, {**where, "metric": "latency_ratio", "channels": 48}, "test").set_index("variant")
     for variant in ("ph n=2", "ph n=4"):
         row = own.loc[variant]
         text = f"{1 / row['value']:.2f}"
@@ -406,139 +308,3 @@ def test_what_is_not_drawn_for_its_number_is_said():
     done = figures._drawing(df, spec)
     assert len(done.panels) <= 8
     assert done.found > 8
-
-
-# ---------------------------------------------------------------------------------------------------- bad inputs
-
-STRANGE = ("100% of_it", "$x^2$ & {y}", "<b>bold</b>", "_hidden", "a" * 90, r"back\slash ~ #1", "naïve µ")
-
-
-def test_names_with_special_characters_are_shown_as_they_are(tmp_path):
-    df = made(
-        400, FEW, subject=("linear",), phase=("infer",), batch=(1,), channels=(8, 16), failures=False, **ONE_MACHINE
-    )
-    for variant, strange in zip(("ph n=2", "ph n=4", "ph n=16", "quaternion"), STRANGE, strict=False):
-        df.loc[df["variant"] == variant, ["variant", "algebra"]] = strange
-    df["subject"] = STRANGE[1] + STRANGE[5]
-    for spec in figures.builtin():
-        for _, figure in figures.draw(df, spec):
-            check_looks(figure, style.PLAIN)
-            plt.close(figure)
-    done = figures.write(
-        df, tmp_path, formats=["svg"], specs=[Spec(name="one", kind="against", metrics=["latency"], x="channels")]
-    )
-    text = done.paths[0].read_text()
-    assert "&lt;b&gt;bold&lt;/b&gt;" in text
-    assert "<b>" not in text
-    assert "_hidden" in text
-    assert "$x^2$ &amp; {y}" in text
-
-
-def test_thirty_variants_fit_into_one_figure():
-    variants = (("real", 1), *(("ph", n) for n in range(2, 31)))
-    df = made(
-        30 * 9 * 6, variants, subject=("linear",), phase=("infer",), batch=(1,), dtype=("float32",), **ONE_MACHINE
-    )
-    for spec in figures.builtin():
-        for _, figure in figures.draw(df, spec):
-            check_looks(figure, style.PLAIN)
-            plt.close(figure)
-    (axis,) = shown(one(df, kind="against", metrics=["latency"], x="channels"))
-    assert len(axis.containers) == 30
-
-
-def test_one_single_point_is_drawn_if_asked_for_and_else_left_out(tmp_path):
-    df = made(9, (("ph", 4),), channels=(8,), failures=False, **ONE_MACHINE)
-    assert figures.write(df, tmp_path, formats=["png"]).paths == [tmp_path / "roofline.png"]
-    for kind in ("against", "heatmap"):
-        figure = one(df, kind=kind, metrics=["latency"], x="channels", least=1)
-        check_looks(figure, style.PLAIN)
-    assert figures.draw(df.iloc[:0], Spec(name="none", kind="against")) == []
-
-
-@pytest.mark.parametrize("kind", list(figures.KINDS))
-def test_a_table_without_numbers_draws_nothing_and_says_what_lacks(everything, tmp_path, kind):
-    lost = everything.assign(status="crashed", value=pd.array([pd.NA] * len(everything), dtype="Float64"))
-    done = figures.write(lost, tmp_path, specs=[Spec(name="mine", kind=kind)])
-    assert done.paths == []
-    assert done.notes[-1].startswith("mine: not drawn, the table has no ")
-    assert figures.write(everything.iloc[:0], tmp_path, specs=[Spec(name="mine", kind=kind)]).paths == []
-
-
-def test_numbers_that_are_none_are_left_out_and_counted(tmp_path):
-    df = made(
-        400, FEW, subject=("linear",), phase=("infer",), batch=(1,), channels=(8, 16), failures=False, **ONE_MACHINE
-    )
-    df.loc[df.index[df["variant"] == "ph n=2"], "value"] = float("nan")
-    df.loc[df.index[df["variant"] == "ph n=4"], "value"] = float("inf")
-    done = figures.write(df, tmp_path, formats=["png"])
-    assert done.paths
-    lacking = int((~np.isfinite(df["value"].astype(float))).sum())
-    assert f"{lacking} rows say ok and hold no finite number" in done.notes[0]
-
-
-# ----------------------------------------------------------------------------------------------------------- TOML
-
-
-def test_a_figure_is_a_few_lines_of_toml(everything, tmp_path):
-    path = tmp_path / "mine.toml"
-    path.write_text("""
-        [[figure]]
-        name = "half"
-        kind = "against"
-        metrics = ["latency"]
-        x = "batch"
-        hue = "algebra"
-        where = { subject = "conv2d", phase = "infer", channels = 192, n = [1, 4] }
-        width = "column"
-    """)
-    (spec,) = figures.load(path)
-    done = figures.write(everything, tmp_path, specs=[spec], formats=["pdf"])
-    assert [p.name for p in done.paths] == ["half.pdf"]
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("[[figure]]\nkind = 'against'", "figure[0].name: Field required"),
-        ("[[figure]]\nname = 'a'\nkind = 'pie'", "figure[0].kind: Input should be 'against'"),
-        ("[[figure]]\nname = 'a'\nkind = 'paths'\nmetric = 'x'", "is no key of a figure: did you mean metrics"),
-        ("[[figure]]\nname = '../a'\nkind = 'paths'", "figure[0].name: String should match"),
-        ("[[figure]]\nname = 'a'\nkind = 'paths'\n[[figure]]\nname = 'a'\nkind = 'paths'", "two figures are named 'a'"),
-        ("figure = 3", "figure: Input should be a valid list"),
-        ("[[figure]", "is not valid TOML"),
-    ],
-)  # fmt: skip
-def test_what_is_wrong_in_a_figure_file_is_one_line(tmp_path, text, words):
-    path = tmp_path / "bad.toml"
-    path.write_text(text)
-    with pytest.raises(UsageError, match=re.escape(words)) as raised:
-        figures.load(path)
-    assert "\n" not in str(raised.value)
-
-
-@pytest.mark.parametrize(
-    ("spec", "words"),
-    [
-        (
-            {"kind": "against", "where": {"algebar": "ph"}},
-            "the table has no column 'algebar', and no shape such an axis: did you mean algebra",
-        ),
-        ({"kind": "against", "where": {"n": "four"}}, "n is a number, not 'four'"),
-        ({"kind": "against", "x": "algebra"}, "x is 'algebra', which holds no numbers"),
-        ({"kind": "against", "metrics": ["latncy"]}, "no metric 'latncy': did you mean latency"),
-    ],
-)
-def test_what_a_figure_asks_of_a_table_in_vain_is_one_line(everything, spec, words):
-    with pytest.raises(UsageError, match=re.escape(words)):
-        figures.draw(everything, Spec(name="mine", **spec))
-
-
-def test_every_metric_of_the_project_has_a_name_and_a_unit_on_an_axis():
-    from bench.report import units
-
-    for metric in METRICS.values():
-        scale = units.scale(metric.name, [1.0])
-        label = scale.label(units.name_of(metric.name))
-        assert "_" not in label
-        assert metric.unit == "1" or "(" in label

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 import bench
 from bench.errors import UsageError
 from bench.plan.case import Case
-from bench.report import table
 from bench.store.lines import read_plan, read_tasks, text_of
 from bench.store.merge import merge
+from bench.table import files
 from bench.table.records import COLUMNS, missing
 
 REAL, PH, NET = (
@@ -146,7 +146,7 @@ def either_whole_or_refused(folder):
     else:
         assert len(read_tasks(out)) == len(read_tasks(folder))
         assert len(bench.load(out)) >= len(df)
-    for path in table.write(df, folder):
+    for path in files.write(df, folder):
         assert bench.load(path).equals(df)
 
 
@@ -206,7 +206,7 @@ def test_files_whose_bytes_were_changed(sound, tmp_path, name, examples):
 @pytest.mark.parametrize("name", ["table.parquet", "table.csv"])
 def test_tables_whose_bytes_were_changed(sound, tmp_path, name, examples):
     df = bench.load(sound)
-    table.write(df, tmp_path)
+    files.write(df, tmp_path)
     text = (tmp_path / name).read_bytes()
 
     def check(changes):

@@ -6,10 +6,11 @@ import pandas as pd
 import pytest
 
 from bench.plan import expansion, sweep
-from bench.report import paper, table, tables
+from bench.report import paper, tables
 from bench.report.paper import Published
 from bench.report.summary import section
 from bench.schedule.run import plan_lines
+from bench.table import frames
 from bench.table.records import derive
 from phnn.registry import find
 
@@ -49,7 +50,7 @@ def counted(tmp_path, monkeypatch):
     monkeypatch.setattr(paper, "published", lambda: PUBLISHED)
     (tmp_path / "sweep.toml").write_text(SWEEP)
     planned = expansion.expand(sweep.load(tmp_path / "sweep.toml"))
-    rows = table.frame(derive(plan_lines(planned), [line_of(p.case, p.metrics) for p in planned]))
+    rows = frames.of_records(derive(plan_lines(planned), [line_of(p.case, p.metrics) for p in planned]))
     return rows
 
 

@@ -4,10 +4,11 @@ from matplotlib import pyplot as plt
 from scipy import stats as reference
 
 from bench.plan import expansion, sweep
-from bench.report import figures, table
+from bench.report import figures
 from bench.report.figures import Spec
 from bench.report.summary import summary
 from bench.schedule.run import plan_lines
+from bench.table import files, frames
 from bench.table.records import COLUMNS, derive
 
 IDENTITY = {"env_id": "e", "code_rev": "c", "protocol_version": 1, "started": "2026-01-01T00:00:00+00:00"}
@@ -69,11 +70,11 @@ def finished(planned):
 def quick():
     loaded = sweep.load(next(p for p in sweep.own_sweeps() if p.stem == "quick"))
     planned = expansion.expand(loaded)
-    return table.frame(derive(plan_lines(planned), finished(planned)))
+    return frames.of_records(derive(plan_lines(planned), finished(planned)))
 
 
 def test_csv_and_parquet_hold_the_same_rows(quick, tmp_path):
-    csv, parquet = table.write(quick, tmp_path)
+    csv, parquet = files.write(quick, tmp_path)
     back = pd.read_parquet(parquet)
     assert list(back.columns) == list(COLUMNS)
     pd.testing.assert_frame_equal(back, quick)
@@ -97,7 +98,7 @@ def expanded(tmp_path, cases):
     path = tmp_path / "sweep.toml"
     path.write_text(f'schema = 1\nname = "s"\ntitle = "s"\n{cases}')
     planned = expansion.expand(sweep.load(path))
-    return table.frame(derive(plan_lines(planned), finished(planned)))
+    return frames.of_records(derive(plan_lines(planned), finished(planned)))
 
 
 LAYERS = """[[cases]]
@@ -170,7 +171,7 @@ def test_the_own_sweep_of_layers_is_drawn_on_pages(tmp_path):
     """Fourteen variants of a group: every learned rule has a line of its own looks."""
     loaded = sweep.load(next(p for p in sweep.own_sweeps() if p.stem == "layers"))
     planned = [p for p in expansion.expand(loaded) if p.case.subject == "conv2d"]
-    df = table.frame(derive(plan_lines(planned), finished(planned)))
+    df = frames.of_records(derive(plan_lines(planned), finished(planned)))
     spec = Spec(name="time", kind="against", metrics=["latency"], x="channels", where={"phase": "infer", "batch": 1})
     ((_, figure),) = figures.draw(df, spec)
     axis = next(a for a in figure.axes if a.get_visible())

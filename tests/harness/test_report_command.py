@@ -13,7 +13,7 @@ from made_tables import ENVS, made
 
 from bench.cli import app
 from bench.errors import UsageError
-from bench.report import table
+from bench.table import files
 
 FEW = (("real", 1), ("ph", 2), ("ph", 4))
 SMALL = {
@@ -72,18 +72,18 @@ def test_a_stored_table_alone_gives_tables_and_figures_and_stays_as_it_is(stored
     for path in [*(stored / "tables").iterdir(), stored / "summary.md"]:
         copy = (tmp_path / "copy" / path.relative_to(stored)).read_text(encoding="utf-8")
         assert copy.replace(" --figures mine.toml", "") == path.read_text(encoding="utf-8")
-    pd.testing.assert_frame_equal(table.read(tmp_path / "copy" / "table.csv"), table.read(stored / "table.parquet"))
+    pd.testing.assert_frame_equal(files.read(tmp_path / "copy" / "table.csv"), files.read(stored / "table.parquet"))
 
 
 def test_a_filter_reports_on_a_part_elsewhere(stored, one, tmp_path):
     fails("choose a folder of its own for it with --out", stored, "--filter", "variant=real")
     report(stored, "--filter", "channels=48,96", "--filter", "algebra=real,ph", *one, "--out", tmp_path / "part")
-    assert set(table.read(tmp_path / "part" / "table.csv")["channels"]) == {48, 96}
+    assert set(files.read(tmp_path / "part" / "table.csv")["channels"]) == {48, 96}
     fails("leaves no record", stored, "--filter", "n=77", "--out", tmp_path / "part")
     report(stored, "--filter", "variant=ph n=4", "--filter", "batch=1", *one, "--out", tmp_path / "with_baseline")
-    assert set(table.read(tmp_path / "with_baseline" / "table.csv")["variant"]) == {"real", "ph n=4"}
+    assert set(files.read(tmp_path / "with_baseline" / "table.csv")["variant"]) == {"real", "ph n=4"}
     report(stored, "--filter", "variant=ph n=4", "--filter", "metric=params", *one, "--out", tmp_path / "counts")
-    assert set(table.read(tmp_path / "counts" / "table.csv")["metric"]) == {"params"}
+    assert set(files.read(tmp_path / "counts" / "table.csv")["metric"]) == {"params"}
     fails(
         "no column 'algebar', and no shape such an axis: did you mean algebra",
         stored,
@@ -104,7 +104,7 @@ def test_figures_of_a_file_take_the_place_of_the_usual_ones(stored, tmp_path):
 
 
 def test_failures_only_give_a_summary_and_no_figure(stored):
-    df = table.read(stored / "table.parquet")
+    df = files.read(stored / "table.parquet")
     df = df.assign(status="crashed", reason="signal 11", value=pd.array([pd.NA] * len(df), dtype="Float64"))
     df.to_parquet(stored / "table.parquet", index=False)
     printed = report(stored)
@@ -116,7 +116,7 @@ def test_failures_only_give_a_summary_and_no_figure(stored):
 
 def test_what_is_no_table_is_one_line(stored, tmp_path):
     path = stored / "table.parquet"
-    df = table.read(path)
+    df = files.read(path)
     df.iloc[:0].to_parquet(path, index=False)
     fails("is empty: it has columns and no record", stored)
     df.drop(columns=["case_id"]).to_parquet(path, index=False)

@@ -15,13 +15,14 @@ sys.path.insert(0, str(Path(__file__).parent / "support"))
 from made_tables import ENVS, beside_paths, made, trained
 
 from bench.cli import app
-from bench.report import figures, style, table, tables
+from bench.report import figures, style, tables
 from bench.report.figures import Spec
 from bench.report.summary import plus_minus, readable, summary
 from bench.report.tables import numbers
 from bench.report.tables.measured import MOST_ROWS, fastest
 from bench.report.tables.model import Cell, Column, Table, footnotes
 from bench.report.tables.render import csv, latex, latex_text, markdown
+from bench.table import filters
 
 FEW = (("real", 1), ("quaternion", 4), ("ph", 2), ("ph", 4), ("ph", 16))
 SMALL = {
@@ -95,7 +96,7 @@ def test_a_csv_holds_the_digits_that_the_interval_supports(small, tmp_path):
     tables.write([own], tmp_path)
     back = pd.read_csv(tmp_path / "linear_infer.csv")
     row = back[(back["variant"] == "ph n=4") & (back["channels"] == 192) & (back["batch"] == 1)].iloc[0]
-    stored = table.where(
+    stored = filters.where(
         small, {"variant": "ph n=4", "channels": 192, "batch": 1, "metric": "latency_ratio"}, "t"
     ).iloc[0]
     half = (stored["hi"] - stored["lo"]) / 2

@@ -9,8 +9,8 @@ from handmade import case, planned, result, static, task, timings, write
 
 import bench
 from bench.errors import UsageError
-from bench.report import table
 from bench.schedule.run import plan_lines
+from bench.table import files, frames
 from bench.table.records import COLUMNS, derive
 
 REAL, PH, BIG = case(), case(4), case(4, channels=16)
@@ -28,13 +28,13 @@ def test_a_run_folder_gives_what_derive_gives(run):
     assert tuple(df.columns) == COLUMNS
     lines = [static(REAL), task("static", [result(PH, "oom", reason="too big")]), *timings([REAL, PH])]
     plan = [*plan_lines(planned(REAL, PH)), *plan_lines(planned(BIG, skipped='no "room",\nnone'))]
-    pd.testing.assert_frame_equal(df, table.frame(derive(plan, lines)))
+    pd.testing.assert_frame_equal(df, frames.of_records(derive(plan, lines)))
     assert len(df) == 4 + 4 + 4
 
 
 def test_both_files_give_back_the_same_table(run):
     df = bench.load(run)
-    for path in table.write(df, run):
+    for path in files.write(df, run):
         pd.testing.assert_frame_equal(bench.load(path), df)
 
 
@@ -54,7 +54,7 @@ def test_a_folder_of_runs_gives_all_their_rows_and_says_whose_they_are(run):
     assert df.groupby("run").size().to_dict() == {"x": 12, "deep/y": 2}
     lone = run.parent / "only-a-table"
     lone.mkdir()
-    table.write(bench.load(run), lone)
+    files.write(bench.load(run), lone)
     assert len(bench.load(run.parent)) == 12 + 2 + 12
 
 
@@ -104,13 +104,13 @@ def test_what_is_no_table_is_an_error_of_one_line(tmp_path, name, text, said):
 
 def test_a_table_with_a_word_for_a_number_or_of_another_schema_is_an_error(run):
     df = bench.load(run)
-    csv, _ = table.write(df, run)
+    csv, _ = files.write(df, run)
     text = csv.read_text()
     csv.write_text(text.replace(",linear,", ",linear,").replace(",7.0,", ",seven,"))
     with pytest.raises(UsageError, match=r"table.csv is no sound table of records: .*value.*seven"):
         bench.load(csv)
     for schema in (2, None):
-        csv, parquet = table.write(df.assign(schema=pd.array([schema] * len(df), "Int64")), run)
+        csv, parquet = files.write(df.assign(schema=pd.array([schema] * len(df), "Int64")), run)
         for path in (csv, parquet):
             with pytest.raises(UsageError, match="is of schema .*, not 1"):
                 bench.load(path)

@@ -9,8 +9,9 @@ from matplotlib import pyplot as plt
 from scipy import stats as reference
 
 from bench import stats
-from bench.report import curves, figures, pareto, style, table
+from bench.report import curves, figures, pareto, style
 from bench.report.summary import summary
+from bench.table import frames
 from bench.table.records import COLUMNS
 
 RECIPE = json.dumps({"epochs": 3, "start": "random"})
@@ -32,7 +33,7 @@ def row(variant, seed, metric, value, **columns):
 
 
 def frame(rows):
-    return table.frame([{column: r.get(column) for column in COLUMNS} for r in rows])
+    return frames.of_records([{column: r.get(column) for column in COLUMNS} for r in rows])
 
 
 def accuracies(by_variant, details=None, metric="accuracy", **columns):

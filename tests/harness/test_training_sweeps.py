@@ -10,11 +10,12 @@ from bench.cli.options import planned_of
 from bench.errors import UsageError
 from bench.plan import expansion, sweep
 from bench.plan.case import Case
-from bench.report import curves, table
+from bench.report import curves
 from bench.schedule import run
 from bench.schedule.resume import Place, Policy
 from bench.store.folder import Store, read_plan, read_tasks
 from bench.study import checkpoints
+from bench.table import frames
 from bench.table.records import derive
 from bench.task.protocol import Reply, Result
 
@@ -208,5 +209,5 @@ def test_a_curve_is_in_one_row_of_its_case_alone(written, tmp_path):
     records = derive(read_plan(tmp_path), read_tasks(tmp_path))
     holding = [r for r in records if r["data"] != "none" and "curve" in json.loads(r["details"])]
     assert len(holding) == len({r["case_id"] for r in records if r["data"] != "none"}) == 15
-    df = curves.frame(table.frame(records))
+    df = curves.frame(frames.of_records(records))
     assert len(df) == 15 * 3

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import copy
-import pickle
-import threading
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from ph_reference import parameters64, reference, relative_error
-from torch import Tensor, nn
-from torch.nn.utils import prune
+from along_paths import LAYERS, assert_right, float64_reference, make
+from ph_reference import relative_error
+from torch import nn
 
 import phnn
 from phnn.functional import PATHS, ph_conv, ph_conv_transpose, ph_linear
@@ -20,22 +17,6 @@ from phnn.tolerances import tolerance
 
 F64 = torch.float64
 
-# name, keyword arguments, channels in and out of one component, spatial size
-LAYERS: dict[str, tuple[str, dict[str, Any], tuple[int, ...]]] = {
-    "linear": ("linear", {}, ()),
-    "conv1d": ("conv1d", {"kernel_size": 3, "padding": "same"}, (7,)),
-    "conv2d": ("conv2d", {"kernel_size": 3, "stride": 2, "padding": 1, "padding_mode": "reflect"}, (6, 5)),
-    "conv2d grouped": ("conv2d", {"kernel_size": 3, "groups": 2, "padding": 1}, (5, 5)),
-    "conv2d 1x1": ("conv2d", {"kernel_size": 1, "bias": False}, (4, 4)),
-    "conv3d": ("conv3d", {"kernel_size": 2, "dilation": 2}, (4, 4, 4)),
-    "conv_transpose1d": ("conv_transpose1d", {"kernel_size": 3}, (5,)),
-    "conv_transpose2d": (
-        "conv_transpose2d",
-        {"kernel_size": 3, "stride": 2, "padding": 1, "output_padding": 1, "groups": 2},
-        (4, 4),
-    ),
-    "conv_transpose3d": ("conv_transpose3d", {"kernel_size": 2}, (3, 3, 3)),
-}
 ALGEBRAS = [
     "complex",
     "dual",
@@ -52,39 +33,6 @@ RANKED = [(2, 2), (4, 5), (4, 7)]
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
-
-
-def make(kind: str, algebra: str = "ph", n: int | None = None, **options: Any) -> tuple[Any, Tensor]:
-    """A layer and an input for it."""
-    name, arguments, size = LAYERS[kind]
-    width = n or phnn.algebra(algebra).n
-    layer = phnn.create_layer(name, 4 * width, 6 * width, algebra=algebra, n=n, **arguments, **options)
-    x = torch.randn(3, 4 * width, *size, dtype=options.get("dtype"))
-    return layer, x
-
-
-def float64_reference(layer: nn.Module, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """The output by definition, in float64, and the parameters that it depends on."""
-    params = parameters64(layer)
-    given = dict(params)
-    if "a" in params:
-        given["A"] = torch.einsum("ri,rk,rj->ikj", params["a"], params["c"], params["b"])
-    return reference(layer, given, x), params
-
-
-def assert_right(layer: Any, x: Tensor, limit: float) -> None:
-    """Output and all gradients are within ``limit`` of float64."""
-    x = x.clone().requires_grad_()
-    x64 = x.detach().double().requires_grad_()
-    expected, params = float64_reference(layer, x64)
-    y = layer(x)
-    assert relative_error(y, expected) <= limit
-    weight = torch.randn(expected.shape, dtype=F64)
-    (expected * weight).sum().backward()
-    (y * weight.to(y.dtype)).sum().backward()
-    assert relative_error(x.grad, x64.grad) <= limit
-    for name, parameter in layer.named_parameters():
-        assert relative_error(parameter.grad, params[name].grad) <= limit, name
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -280,137 +228,6 @@ def test_a_layer_is_exported_for_any_batch(path):
     for rows in (1, 7, 300):
         x = torch.randn(rows, 512)
         torch.testing.assert_close(program.module()(x), layer(x), rtol=1e-4, atol=1e-5)
-
-
-# ----------------------------------------------------------------------------------------------------- what is kept
-
-
-@pytest.fixture(params=["factored", "bilinear", "rank"])
-def warm(request) -> tuple[Any, Tensor]:
-    """A layer that has kept what its path derives."""
-    options = {"n": 4, "rank": 5, "path": "bilinear"} if request.param == "rank" else {"path": request.param}
-    layer, x = make("conv2d", "ph" if request.param == "rank" else "quaternion", **options)
-    with torch.no_grad():
-        layer(x)
-    return layer, x
-
-
-def fresh(layer: Any, x: Tensor) -> Tensor:
-    twin = copy.deepcopy(layer)
-    twin.path = "dense"
-    with torch.no_grad():
-        return twin(x)
-
-
-def assert_current(layer: Any, x: Tensor) -> None:
-    with torch.no_grad():
-        torch.testing.assert_close(layer(x), fresh(layer, x), rtol=1e-4, atol=1e-5)
-
-
-def test_what_is_kept_follows_an_optimizer_step(warm):
-    layer, x = warm
-    optimizer = torch.optim.SGD(layer.parameters(), lr=1.0)
-    layer(x).square().mean().backward()
-    optimizer.step()
-    assert_current(layer, x)
-
-
-def test_what_is_kept_follows_load_state_dict_and_edits_in_place(warm):
-    layer, x = warm
-    layer.load_state_dict({k: torch.randn_like(v) for k, v in layer.state_dict().items()})
-    assert_current(layer, x)
-    with torch.no_grad():
-        for parameter in layer.parameters():
-            parameter.mul_(1.5)
-            assert_current(layer, x)
-
-
-def test_what_is_kept_follows_to(warm):
-    layer, x = warm
-    layer.double()
-    assert_current(layer, x.double())
-    assert layer(x.double()).dtype == F64
-
-
-def test_what_is_kept_is_right_in_inference_mode_and_after_it(warm):
-    layer, x = warm
-    layer.clear_cache()
-    with torch.inference_mode():
-        layer(x)
-    assert_right(layer, x, tolerance("float32", path="bilinear"))
-
-
-def test_unseen_writes_need_clear_cache(warm):
-    layer, x = warm
-    layer.F.data.mul_(2)
-    layer.clear_cache()
-    assert_current(layer, x)
-
-
-WRAPPERS = {
-    "weight norm": lambda layer: torch.nn.utils.parametrizations.weight_norm(layer, "F"),
-    "old weight norm": lambda layer: torch.nn.utils.weight_norm(layer, "F"),
-    "pruned": lambda layer: prune.random_unstructured(layer, "F", 0.25),
-}
-
-
-@pytest.mark.parametrize("path", ["dense", "factored", "bilinear"])
-@pytest.mark.parametrize("options", [{"algebra": "quaternion"}, {"n": 4, "rank": 5}, {"n": 4}])
-@pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS)
-@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm`")
-def test_filters_that_are_computed_from_others_learn_and_are_followed(wrap, options, path):
-    layer, x = make("linear", path=path, **options)
-    wrap(layer)
-    for _ in range(2):
-        layer.zero_grad()
-        layer(x).square().sum().backward()
-        for name, parameter in layer.named_parameters():
-            assert parameter.grad is not None, name
-            assert parameter.grad.abs().sum() > 0, name
-        with torch.no_grad():
-            before = layer(x)
-            for parameter in layer.parameters():
-                parameter.mul_(1.5)
-            after = layer(x)
-            W = layer.weight
-        assert not torch.allclose(before, after)
-        torch.testing.assert_close(after, nn.functional.linear(x, W, layer.bias), rtol=1e-4, atol=1e-5)
-
-
-def test_nothing_batched_is_kept():
-    layer, x = make("linear", "quaternion", path="dense")
-    several = {name: torch.stack([p.detach(), p.detach() + 1]) for name, p in layer.named_parameters()}
-    with torch.no_grad():
-        torch.vmap(lambda parameters: torch.func.functional_call(layer, parameters, (x,)))(several)
-    assert not layer._cache
-
-
-def test_nothing_kept_is_saved_or_copied(warm):
-    layer, x = warm
-    twin = pickle.loads(pickle.dumps(layer))
-    assert twin._cache is None
-    assert set(twin.state_dict()) == {name for name, _ in layer.named_parameters()}
-    assert_current(twin, x)
-
-
-def test_threads_that_share_a_layer_all_get_the_right_answer(warm):
-    layer, x = warm
-    layer.clear_cache()
-    expected = fresh(layer, x)
-    results: list[Tensor] = []
-
-    def run() -> None:
-        with torch.no_grad():
-            results.extend(layer(x) for _ in range(5))
-
-    threads = [threading.Thread(target=run) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(results) == 20
-    for y in results:
-        torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-5)
 
 
 # ------------------------------------------------------------------------------------------- rules of given rank

@@ -1,4 +1,4 @@
-"""Tuning fixes what was measured fastest, changes no value, and can be saved; the untuned guess is pure."""
+"""Tuning fixes what was measured fastest, changes no value, and can be saved."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 import phnn
-from phnn.auto import auto_path
 from phnn.plan import Plan
 from phnn.tuning import Tuning, _mixed, candidates, tunable_layers, tune
 
@@ -245,66 +244,6 @@ def test_a_model_in_channels_last_keeps_its_filters_and_its_values():
     assert net.conv.F.is_contiguous()
     y = net(x.contiguous(memory_format=torch.channels_last))
     torch.testing.assert_close(y, expected, rtol=1e-4, atol=1e-5)
-
-
-# ------------------------------------------------------------------------------------------------ the untuned guess
-
-LINEAR = {
-    "n": 4,
-    "rank": 8,
-    "rows": 1024,
-    "columns": 1024,
-    "taps": 1,
-    "positions": 1,
-    "dtype": "float32",
-    "device": "cpu",
-    "phase": "infer",
-    "convolution": False,
-    "channels_last": False,
-}
-
-
-@pytest.mark.parametrize(
-    ("change", "path"),
-    [
-        ({}, "factored"),
-        ({"phase": "train"}, "dense"),
-        ({"positions": 256}, "bilinear"),
-        ({"positions": 256, "rank": None}, "dense"),
-        ({"positions": 256, "rank": 15}, "dense"),
-        ({"positions": 256, "rows": 16}, "dense"),
-        ({"rows": 64, "columns": 64}, "dense"),
-        ({"device": "cuda", "positions": 256}, "dense"),
-        ({"dtype": "bfloat16"}, "dense"),
-        ({"convolution": True, "taps": 9, "positions": 2048}, "dense"),
-        ({"convolution": True, "taps": 9, "positions": 2048, "channels_last": True}, "bilinear"),
-    ],
-)
-def test_the_guess_follows_the_shapes(change, path):
-    assert auto_path(**{**LINEAR, **change}) == path
-
-
-def test_an_untuned_layer_follows_the_guess():
-    layer = phnn.PHLinear(2048, 2048, algebra="quaternion")
-    with torch.no_grad():
-        layer(torch.randn(1, 2048))
-        assert layer.path_built == "factored"
-        layer(torch.randn(64, 2048))
-        assert layer.path_built == "bilinear"
-        layer(torch.randn(8, 2048))
-        assert layer.path_built == "dense"
-
-
-def test_the_guess_follows_a_decomposition_and_another_dtype():
-    layer, x = phnn.PHLinear(512, 512, n=4), torch.randn(64, 512)
-    with torch.no_grad():
-        layer(x)
-        assert layer.path_built == "dense"
-        layer.decompose()
-        layer(x)
-        assert layer.path_built == "bilinear"
-        layer.bfloat16()(x.bfloat16())
-        assert layer.path_built == "dense"
 
 
 def test_a_lucky_round_does_not_choose_a_plan(monkeypatch):

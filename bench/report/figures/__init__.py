@@ -24,10 +24,10 @@ from phnn.algebras import near_matches
 from ...errors import UsageError
 from ...metrics import METRICS
 from ...store.folder import write_whole
+from ...table.filters import where
 from .. import style
 from ..provenance import CREATOR, Provenance
 from ..style import PLAIN, Preset
-from ..table import where
 from . import against, heatmap, learning, machines, pareto, paths, roofline
 from .layout import Drawing, pages
 from .spec import Spec, builtin, load

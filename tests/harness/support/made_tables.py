@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from bench.metrics import METRICS
-from bench.report import table
+from bench.table import frames
 from bench.table.records import COLUMNS
 
 ENVS = ("cpu-made-8c-torch2.11.0-0000000a", "cuda-made-b-torch2.11.0-0000000b")
@@ -91,7 +91,7 @@ def made(
         whole.loc[lost, ["value", "lo", "hi"]] = np.nan
         noisy = (whole["metric"] == "latency") & (whole["batch"] == 1)
         whole.loc[noisy, "marks"] = "noisy"
-    return whole.astype({name: table._PANDAS[table._type(name)] for name in COLUMNS})[list(COLUMNS)]
+    return whole.astype({field.name: frames.DTYPES[field.type] for field in frames.TYPES})[list(COLUMNS)]
 
 
 def _of_metric(cases: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -153,7 +153,7 @@ def trained(variants: tuple[str, ...] = ("real", "quaternion", "ph n=2", "ph n=4
                         "baseline_id": f"real-{seed}", "env_id": ENVS[0],
                     }
                 )  # fmt: skip
-    return table.frame([{column: line[column] for column in COLUMNS} for line in lines])
+    return frames.of_records([{column: line[column] for column in COLUMNS} for line in lines])
 
 
 def beside_paths(

@@ -4,8 +4,8 @@ import functools
 import json
 
 from bench.metrics import METRICS
-from bench.report import table
 from bench.report.page.run import Log, Run
+from bench.table import frames
 from bench.table.records import COLUMNS
 
 HOSTILE = '<img src=x onerror="window.hit=1"> & </script><script>window.hit=2</script> =1+1 {{7*7}} ]]> %{}$_^'
@@ -51,7 +51,7 @@ def _records():
                 lines.append(
                     row(case, "latency_ratio", ratio, lo=ratio - 0.1, hi=ratio + 0.1, **same, details=details)
                 )
-    return table.frame(lines)
+    return frames.of_records(lines)
 
 
 def run_with_log(folder):

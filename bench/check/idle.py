@@ -1,4 +1,4 @@
-"""Is anything else running? What other processes and other guests take of this machine while the check sleeps."""
+"""Is anything else running? What other processes and guests take of this machine at rest and in the check."""
 
 from __future__ import annotations
 
@@ -30,11 +30,21 @@ def look_on(
 
 
 def findings(seen: Sequence[Seen]) -> list[Finding]:
-    """Whether the machine is idle enough to be measured on, by the bars that mark a record of a sweep."""
+    """Whether the machine at rest is idle enough to be measured on, by the bars that mark a record of a sweep."""
     *slices, whole = seen
     load = f"load average {whole['load'][-1]:.2f}" if "load" in whole else ""
+    return _findings(slices, whole, "", load)
+
+
+def findings_of_timing(seen: Sequence[Seen]) -> list[Finding]:
+    """Whether it was while processes timed, one after the other; nothing where none of them could tell."""
+    told = [one for one in seen if "foreign_cpu" in one]
+    return _findings(told, told[-1], " while pairs were timed", "") if told else []
+
+
+def _findings(slices: Sequence[Seen], whole: Seen, when: str, load: str) -> list[Finding]:
     others = Finding(
-        name="other processes: share of the cores' time",
+        name=f"other processes{when}: share of the cores' time",
         unit="share",
         figure=_mean(slices, "foreign_cpu"),
         bar=watch.foreign_bar(whole.get("cores", 1)),
@@ -44,7 +54,7 @@ def findings(seen: Sequence[Seen]) -> list[Finding]:
     if "steal" not in whole:
         return [others]
     host = Finding(
-        name="the hypervisor: share of the cores' time kept back",
+        name=f"the hypervisor{when}: share of the cores' time kept back",
         unit="share",
         figure=_mean(slices, "steal"),
         bar=watch.STEAL,
@@ -57,6 +67,13 @@ def notes(seen: Sequence[Seen]) -> list[str]:
     """What else would mark a record: heat, power, other processes on the GPU."""
     known = {"foreign_cpu", "steal"}
     return watch.reasons({name: value for name, value in seen[-1].items() if name not in known})
+
+
+def notes_of_timing(seen: Sequence[Seen]) -> list[str]:
+    """Which of the processes a sweep would have marked, and why."""
+    return [
+        f"process {number}: {'; '.join(why)}" for number, one in enumerate(seen, 1) if (why := watch.reasons(one))
+    ]
 
 
 def _mean(slices: Sequence[Seen], name: str) -> Interval:

@@ -16,7 +16,7 @@ from typing import Literal
 
 from scipy import stats
 
-from ..stats import LEVEL, Interval, Verdict, log_interval, process_interval, process_verdict
+from ..stats import LEVEL, Interval, Verdict, process_interval, process_verdict, verdict_level
 from .messages import Pair, Timed
 
 State = Literal["met", "can't tell", "missed"]
@@ -167,10 +167,19 @@ def _verdicts(comparisons: Sequence[Comparison]) -> str:
 
 
 def agreement(timer: str, per_process: Sequence[Sequence[float]], bar: float = 0.05) -> Finding:
-    """How far another timer's times are from ours: the geometric mean over kernels, its interval over processes."""
-    ratio = log_interval([statistics.geometric_mean(ratios) for ratios in per_process])
-    remark = f"its time / ours {ratio.value:.4f}"
-    return Finding(f"{timer}: distance from our times", "share", deviation(ratio), bar, remark)
+    """How far another timer's times are from ours on the kernel where it is furthest.
+
+    per_process: its time / ours, a value a kernel. The distance of each kernel has its interval over processes, and
+    all of these hold together (Bonferroni), so the largest lies between the largest of the lower and of the upper
+    ends: what one kernel takes longer does not make up for what another takes less.
+    """
+    level = verdict_level(len(per_process[0]))
+    ratios = [process_interval(of_kernel, level) for of_kernel in zip(*per_process, strict=True)]
+    away = [deviation(ratio) for ratio in ratios]
+    worst = Interval(max(d.value for d in away), max(d.lo for d in away), max(d.hi for d in away))
+    told = sorted(ratio.value for ratio in ratios)
+    remark = f"its time / ours {told[0]:.4f} to {told[-1]:.4f} over {len(told)} kernels"
+    return Finding(f"{timer}: distance from our times, where largest", "share", worst, bar, remark)
 
 
 def deviation(ratio: Interval) -> Interval:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -70,11 +70,13 @@ class Order(_Message):
 class Answer(_Message):
     """What it found, aligned with the order; ``pairs`` ends early where the limit cut it.
 
-    peers: timer → its time over ours, a value a kernel; absent: timer → why it was not asked.
+    watch: what bench.machine.watch says of the time in which the pairs were timed; peers: timer → its time over
+    ours, a value a kernel; absent: timer → why it was not asked.
     """
 
     kernels: list[Kernel] = []
     pairs: list[Timed] = []
+    watch: dict[str, Any] = {}
     sequential: list[float] = []
     peers: dict[str, list[float]] = {}
     absent: dict[str, str] = {}

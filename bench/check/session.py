@@ -81,7 +81,9 @@ def run(plan: Plan, machine: Machine, threads: int, tell: Callable[[str], None])
 
     asked = questions(plan, kernels(plan, machine, threads, tell))
     without, answers = comparisons(asked.idle, plan, machine, threads, plan.limit, tell, asked.peers)
-    notes += _left_out(len(without), len(asked.idle), "")
+    seen = [answer.watch for answer in answers]
+    sections["The machine"] += idle.findings_of_timing(seen)
+    notes += [*idle.notes_of_timing(seen), *_left_out(len(without), len(asked.idle), "")]
     same, more = ([c for c in without if (c.pair.truth == 1) == wanted] for wanted in (True, False))
     if not same or not more:
         raise CheckFailedError(

@@ -12,6 +12,7 @@ import torch
 
 from phnn.timing import no_sync
 
+from ..machine import watch
 from ..plan.sweep import Protocol
 from ..task.parent import follow_parent
 from . import peers, work
@@ -27,9 +28,13 @@ def answer(order: Order) -> Answer:
     def time_them(pairs: list[Pair]) -> list[Timed]:
         return work.time_pairs(pairs, make, sample, order.limit, order.repetition)
 
+    kernels = _kernels(order, make, sync)
+    before = watch.look(order.device)
+    pairs = _pairs(order, time_them)
     found = Answer(
-        kernels=_kernels(order, make, sync),
-        pairs=_pairs(order, time_them),
+        kernels=kernels,
+        pairs=pairs,
+        watch=watch.between(before, watch.look(order.device)),
         sequential=[
             peers.one_after_the_other(*_callables(pair, make), peers.torch_benchmark(order.threads, seconds))
             for pair, seconds in order.sequential
@@ -38,7 +43,7 @@ def answer(order: Order) -> Answer:
     if not order.peers:
         return found
     timers, absent = peers.at_hand(order.device, order.threads, sync)
-    brief = Protocol(precision=order.protocol.precision, budget=peers.SECONDS)
+    brief = Protocol(precision=order.protocol.precision, budget=peers.SECONDS, placements=1)
     ours = peers.ours(work.sampler(brief, order.device, order.repetition))
     calls = [work.repeated(make(kernel), 20) for kernel in order.peers]
     ratios = peers.over_ours(calls, ours, timers, order.repetition)

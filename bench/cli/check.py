@@ -24,7 +24,7 @@ def check(
 
     if device not in ("cpu", "cuda"):
         raise UsageError(f"--device: {device!r} is neither cpu nor cuda")
-    if out is not None and not os.access(out.parent, os.W_OK):  # before half an hour is spent
+    if out is not None and (out.is_dir() or not os.access(out.parent, os.W_OK)):  # before half an hour is spent
         raise UsageError(f"--out: {out} cannot be written: choose a file in a folder that exists and is yours")
     env.check_device(device)
     cores = env.identity("cpu")["cores"]

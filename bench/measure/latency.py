@@ -158,11 +158,14 @@ def _no_collector() -> Iterator[None]:
             gc.enable()
 
 
-def walltime(start: float, build: float, spent: timing.Spent, total: float) -> dict[str, float]:
-    """Where the seconds of a timing task went; ``overhead`` is what is left of ``total``, the process's whole life.
+def walltime(
+    start: float, build: float, spent: timing.Spent, timed: float, checks: float = 0.0, energy: float = 0.0
+) -> dict[str, float]:
+    """Where the seconds of a timing task went; ``overhead`` is what is left of ``timed``, the process's age by then.
 
     start: interpreter and imports; build: modules, inputs, first calls and compilation; warmup; discarded: first
-    calls of visits and cache sweeps; measured: what the samples say.
+    calls of visits and cache sweeps; measured: what the samples say; after that checks, of the answers as they were
+    timed, and energy.
     """
     known = {
         "start": start,
@@ -171,14 +174,14 @@ def walltime(start: float, build: float, spent: timing.Spent, total: float) -> d
         "discarded": spent.discarded,
         "measured": spent.measured,
     }
-    return {**known, "overhead": total - sum(known.values())}
+    return {**known, "overhead": timed - sum(known.values()), "checks": checks, "energy": energy}
 
 
 def overhead_share(walltime: Mapping[str, float], *apart: str) -> float:
     """The share of a timing task outside measured calls; start, build and all warm-up, that of visits too, apart.
 
-    apart: what is left out instead of those four.
+    apart: what is left out instead of those four. Windows of energy are another measurement.
     """
-    left_out = apart or ("start", "build", "warmup", "discarded")
+    left_out = {"energy", *(apart or ("start", "build", "warmup", "discarded"))}
     counted = sum(seconds for name, seconds in walltime.items() if name not in left_out)
     return (counted - walltime["measured"]) / counted

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from ..task.execution import runner
 from ..task.subject import Subject, first, phase_call
 
+VANISHED = 1e-3  # of the norm of all gradients: zeros in the place of more are no rounding
+
 
 def errors(subject: Subject) -> dict[str, float]:
     """||y - y64|| / ||y64|| of one call: of its ``output``, and of all gradients as one, ``gradient``, when training.
@@ -24,8 +26,19 @@ def errors(subject: Subject) -> dict[str, float]:
     exact = _reference(subject)
     found = {"output": _relative([(_seeded(subject), _seeded(exact))])}
     if subject.case.phase != "infer":
-        found["gradient"] = _relative(list(zip(_gradients(subject), _gradients(exact), strict=True)))
+        found["gradient"] = gradient_error(list(zip(_gradients(subject), _gradients(exact), strict=True)))
     return found
+
+
+def gradient_error(pairs: Sequence[tuple[Tensor, Tensor]]) -> float:
+    """The relative error of all gradients as one; 1 or more where one of them has vanished, which is its own error.
+
+    pairs: (g, g64) of each tensor. In a deep net in half precision a layer that learns nothing would hide behind the
+    roundoff of the others. What carries less than ``VANISHED`` of their norm may be lost in it.
+    """
+    whole = math.sqrt(sum(float(exact.square().sum()) for _, exact in pairs))
+    vanished = any(not mine.any() and float(exact.norm()) >= VANISHED * whole > 0 for mine, exact in pairs)
+    return max(_relative(pairs), 1.0 if vanished else 0.0)
 
 
 def departure(subject: Subject, call: Callable[[], Any]) -> float | None:

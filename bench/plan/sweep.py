@@ -23,15 +23,15 @@ class Protocol(_Strict):
     """How a sweep is timed.
 
     processes: fresh processes that repeat each timing task; precision: relative half-width of the median's interval
-    at which a process stops; budget: seconds that a process may measure; placements: how often it builds its subjects
-    anew meanwhile, so that where they come to lie in memory is averaged; min_block: seconds that a block lasts at
-    least; timeout: seconds after which a task is killed.
+    at which a process stops; budget: seconds that a process may measure; placements: how often at least it builds
+    its subjects anew meanwhile, so that where they come to lie in memory is averaged; min_block: seconds that a block
+    lasts at least; timeout: seconds after which a task is killed.
     """
 
     processes: int = Field(default=5, ge=2, le=1000)
     precision: float = Field(default=0.01, gt=0)
     budget: float = Field(default=10.0, gt=0, le=_WEEK)
-    placements: int = Field(default=1, ge=1, le=1000)
+    placements: int = Field(default=4, ge=1, le=1000)
     min_block: float = Field(default=1e-3, gt=0, le=_WEEK)
     timeout: float = Field(default=900.0, gt=0, le=_WEEK)
 

@@ -76,6 +76,7 @@ class _Details(TypedDict, total=False):
     placements: list[_Whole]
     traffic: _Traffic
     watch: _Watch
+    watch_energy: _Watch
 
 
 @_closed

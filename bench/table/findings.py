@@ -39,8 +39,9 @@ class Finding:
     """What one task found of one case.
 
     order: the place of its line, the newest last; part: which of the task's processes it is from; failed: metric →
-    status and reason; details: None where a later process of its chunk came, for only the last one's are told; at: of
-    a timing that counts, its row in ``Findings.medians``.
+    status and reason; marks, energy_marks: what happened to the machine while it was timed, and while its energy was
+    measured; details: None where a later process of its chunk came, for only the last one's are told; at: of a timing
+    that counts, its row in ``Findings.medians``.
     """
 
     task: Done
@@ -54,6 +55,7 @@ class Finding:
     failed: Mapping[str, Mapping[str, str]]
     span: Span
     marks: Sequence[str]
+    energy_marks: Sequence[str]
     calls: int
     details: Mapping[str, Any] | None
     at: int = -1
@@ -119,12 +121,13 @@ class Findings:
         for result in line["results"]:
             case_id, details = result["case_id"], result["details"]
             if (watch := details.get("watch")) != watched:  # mostly the same of all cases of a task
-                watched, marks = watch, tuple(watch_marks(watch or {}))
+                watched, marks = watch, _marks(watch or {})
             span = self.rounds.add(result["seconds"], details.get("placements", ()))
             finding = Finding(
                 task, order, result.get("part", 0), result["status"], result["reason"], result["path_built"],
                 result["values"], result["unsupported"], result.get("failed", {}), span,
-                marks, details.get("calls_per_block", 1), details,
+                marks, _marks(details["watch_energy"]) if "watch_energy" in details else (),
+                details.get("calls_per_block", 1), details,
             )  # fmt: skip
             beside.append((case_id, finding))
             pile = self._found[case_id].setdefault(key, [])
@@ -133,6 +136,10 @@ class Findings:
             pile.append(finding)
         if kind == "timing":
             self._beside[order] = beside
+
+
+def _marks(watch: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(watch_marks(watch))
 
 
 def _newest(findings: list[Finding]) -> list[Finding]:

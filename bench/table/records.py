@@ -226,7 +226,7 @@ def _timed(place: Place, own: Sequence[Finding], timings: Timings, of_task: _OfT
     """The rows of what was timed, as far as all that they take is in."""
     for metric in _ordered(place.asked.metrics, "timing"):
         if told := timings.told(metric, place, own):
-            marks = machine_marks(own) if told.estimate else []
+            marks = machine_marks(metric, own) if told.estimate else []
             yield _row(metric, told, _text({**own[-1].told, **told.details}), of_task, marks)
 
 

@@ -97,8 +97,10 @@ class Timings:
 
     def told(self, metric: str, place: Place, own: Sequence[Finding]) -> Told | None:
         """What the row of a timed metric says; None while what it takes is not in."""
+        static = self.findings.of(place.case.id, place.env_id, "static")
+        if not static and _CHECK in place.asked.metrics:  # not yet; what others measured has none to wait for
+            return None
         if place.key not in self._withheld:  # a tuned case is checked in the processes that timed it too
-            static = self.findings.of(place.case.id, place.env_id, "static")
             self._withheld[place.key] = _withheld("its time is not published", [*static, *own])
         if withheld := self._withheld[place.key]:
             return withheld
@@ -130,7 +132,10 @@ class Timings:
             beside = f"subject {case.twin!r} with " if case.twin else ""
             return Told("unsupported", f"the group has no baseline: add {beside}algebra 'real'")
         if (beneath := (baseline, place.env_id)) not in self._baseless:
-            self._baseless[beneath] = _withheld("the baseline", self.findings.of(baseline, place.env_id, "static"))
+            static = self.findings.of(baseline, place.env_id, "static")
+            if not static and _CHECK in place.asked.metrics:
+                return None
+            self._baseless[beneath] = _withheld("the baseline", static)
         if withheld := self._baseless[beneath]:
             return withheld
         if case.id == baseline:
@@ -213,9 +218,11 @@ def _unchecked(checks: Sequence[Finding]) -> Told | None:
     return None
 
 
-def machine_marks(own: Sequence[Finding]) -> list[str]:
-    """What happened to the machine in any of the processes."""
-    return sorted({mark for f in own for mark in f.marks})
+def machine_marks(metric: str, own: Sequence[Finding]) -> list[str]:
+    """What happened to the machine in any of the processes while this metric was measured."""
+    if metric == "compile_time":  # before anything is watched
+        return []
+    return sorted({mark for f in own for mark in (f.energy_marks if metric == "energy" else f.marks)})
 
 
 def _samples(own: Sequence[Finding]) -> int:

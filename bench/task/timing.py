@@ -142,29 +142,34 @@ def measured(request: Request) -> list[Result]:
         result.details = {
             "stopped": samples.stopped,
             "settled": samples.settled[case_id],
-            "calls_per_block": samples.rounds[0].calls[case_id],
+            "calls_per_block": max(taken.calls[case_id] for taken in samples.rounds),  # each placement has its own
             **({"placements": samples.placements} if len(samples.placements) > 1 else {}),
             "threads": torch.get_num_threads(),
             "watch": seen,
             **({"plans": subject.plans} if subject.plans else {}),
         }
-    walltime = latency.walltime(start, ready - start + placements.seconds, samples.spent, watch.age())
-    for case_id in built:
-        results[case_id].details["walltime"] = walltime
+    timed = watch.age()
     check_tuned(built, results)
     if request.repetition == 0:  # once is enough: the others time the same code, by as many threads
         check_timed(built, calls, results)
+    checked = watch.age()
     if "energy" in request.metrics:
-        _energy(request, built, results)
+        _energy(request, calls, results)
+    build = ready - start + placements.seconds
+    walltime = latency.walltime(
+        start, build, samples.spent, timed, checks=checked - timed, energy=watch.age() - checked
+    )
+    for case_id in built:
+        results[case_id].details["walltime"] = walltime
     return [results[case.id] for case in cases]
 
 
-def _energy(request: Request, built: Mapping[str, Subject], results: Mapping[str, Result]) -> None:
-    """Joules of a call of each subject, in an order drawn anew by each process; what fails costs no time measured."""
-    order = random.Random(request.repetition).sample(list(built), len(built))
+def _energy(request: Request, calls: Mapping[str, Call], results: Mapping[str, Result]) -> None:
+    """Joules of each call that was timed, in an order drawn anew by each process; what fails costs no time."""
+    order = random.Random(request.repetition).sample(list(calls), len(calls))
     for place, case_id in enumerate(order):
         crumb.drop(case_id, "energy")
-        take = functools.partial(_energy_of, results[case_id], built[case_id], request.device)
+        take = functools.partial(_energy_of, results[case_id], calls[case_id], request.device)
         try:
             step(results[case_id], {"energy"}, take)
         except Exception as error:  # noqa: BLE001 - lasting: of this process no more is to be had
@@ -174,11 +179,13 @@ def _energy(request: Request, built: Mapping[str, Subject], results: Mapping[str
             return
 
 
-def _energy_of(result: Result, subject: Subject, device: str) -> None:
+def _energy_of(result: Result, call: Call, device: str) -> None:
+    before = watch.look(device)
     try:
-        found = energy.per_call(subject.call, energy.counter_of(device), sync=energy.sync_of(device))
+        found = energy.per_call(call, energy.counter_of(device), sync=energy.sync_of(device))
     except AbsentError as absent:
         result.unsupported["energy"] = str(absent)
         return
     result.values["energy"] = found.joules
+    result.details["watch_energy"] = watch.between(before, watch.look(device))
     result.details["energy_window"] = {"calls": found.calls, "seconds": found.seconds, "ticks": found.ticks}

@@ -212,6 +212,7 @@ def test_a_folder_that_is_no_run_folder_is_one_line(tmp_path):
 def test_a_check_that_cannot_be_made_is_one_line_before_anything_is_measured(tmp_path):
     fails_in_one_line(bench("check", "--device", "tpu"), "'tpu' is neither cpu nor cuda")
     fails_in_one_line(bench("check", "--out", tmp_path / "none" / "check.json"), "cannot be written", "--out")
+    fails_in_one_line(bench("check", "--out", tmp_path), "cannot be written", "--out")
     fails_in_one_line(bench("check", "--threads", "100000"), "100000 are more", "--threads")
 
 

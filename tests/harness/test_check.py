@@ -23,7 +23,7 @@ from phnn import timing
 
 QUICK_SWEEP = Path(plan.__file__).parents[1] / "sweeps" / "quick.toml"
 PLAN = plan.Plan(
-    protocol=Protocol(processes=5, precision=0.01, budget=0.3),
+    protocol=Protocol(processes=5, precision=0.01, budget=0.3, placements=1),
     same=40, more=40, loaded=20, longest=0.01, limit=None, loaded_limit=None, peers=2,
 )  # fmt: skip
 

@@ -29,6 +29,22 @@ def test_heat_and_other_processes_on_the_gpu_are_notes():
     assert len(idle.notes([whole])) == 2
 
 
+def test_a_job_that_starts_in_the_midst_is_seen_while_pairs_are_timed():
+    quiet, busy = ({"cores": 2, "foreign_cpu": share, "steal": 0.0} for share in (0.001, 0.4))
+    others, host = idle.findings_of_timing([busy] * 4)
+    assert (others.state, host.state) == ("missed", "met")
+    assert "while pairs were timed" in others.name
+    assert idle.findings_of_timing([quiet] * 4)[0].state == "met"
+    assert idle.findings_of_timing([quiet, quiet, busy, quiet])[0].state == "can't tell"
+    assert idle.notes_of_timing([quiet, quiet, busy, quiet]) == [
+        "process 3: other processes used 40.0% of the time of 2 cores"
+    ]
+
+
+def test_where_no_process_could_look_there_is_no_finding():
+    assert idle.findings_of_timing([{}, {}]) == []
+
+
 def test_looking_on_sleeps_between_looks_and_ends_with_the_whole():
     slept = []
     found = idle.look_on("cpu", slices=3, seconds=0.5, sleep=slept.append)

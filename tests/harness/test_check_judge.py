@@ -10,7 +10,7 @@ from scipy import stats as scipy_stats
 from bench.check import judge
 from bench.check.judge import Comparison, Finding
 from bench.check.messages import Kernel, Pair, Timed
-from bench.stats import Interval, Verdict
+from bench.stats import Interval, Verdict, log_interval
 
 
 def comparison(ratios, calls=(20, 20)):
@@ -111,6 +111,22 @@ def test_agreement_is_a_distance_and_reaches_zero_where_the_interval_holds_one()
     assert judge.deviation(Interval(0.8, 0.7, 0.9)).lo == pytest.approx(0.1)
     assert judge.agreement("t", [[1.5, 1.4], [1.45, 1.5], [1.5, 1.5]]).state == "missed"
     assert judge.agreement("t", [[1.0, 1.01], [1.0, 0.99], [1.001, 1.0]]).state == "met"
+
+
+def test_what_a_timer_takes_longer_on_one_kernel_does_not_make_up_for_another():
+    found = judge.agreement("t", [[1.25, 0.8, 1.0], [1.251, 0.801, 1.0], [1.249, 0.799, 1.001]])
+    assert found.state == "missed"
+    assert found.figure.value == pytest.approx(0.25, abs=1e-3)
+    assert found.remark == "its time / ours 0.8000 to 1.2500 over 3 kernels"
+
+
+def test_the_more_kernels_are_asked_the_wider_is_the_interval_of_each():
+    """The largest of several distances is larger by chance alone."""
+    noisy = [1.0, 1.02, 0.98, 1.01, 0.99]
+    alone, among = (judge.agreement("t", [[value] * kernels for value in noisy]) for kernels in (1, 5))
+    expected = log_interval(noisy, 1 - 0.05 / 5)
+    assert among.figure.hi == pytest.approx(max(expected.hi - 1, 1 - expected.lo))
+    assert among.figure.hi > alone.figure.hi
 
 
 def test_clock_readings_are_steps_and_costs():

@@ -11,6 +11,7 @@ from bench.machine.nvml import AbsentError
 from bench.measure import energy
 from bench.measure.energy import Rapl, per_call
 from bench.plan.case import Case
+from bench.plan.sweep import Protocol
 from bench.task import protocol, timing
 
 
@@ -151,7 +152,7 @@ def measured(monkeypatch, counter_of, call):
     result = protocol.Result(case_id=case.id)
     monkeypatch.setattr(timing.energy, "counter_of", counter_of)
     request = SimpleNamespace(device="cpu", repetition=0)
-    timing._energy(request, {case.id: SimpleNamespace(call=call)}, {case.id: result})
+    timing._energy(request, {case.id: call}, {case.id: result})
     return result
 
 
@@ -171,6 +172,33 @@ def test_a_worker_keeps_joules_and_their_window(monkeypatch):
     found = measured(monkeypatch, lambda device: machine.joules, machine.call)
     assert found.values["energy"] == pytest.approx(0.1, rel=0.02)
     assert found.details["energy_window"]["ticks"] >= energy.TICKS
+    assert "foreign_cpu" in found.details["watch_energy"]
+
+
+def test_energy_is_of_the_call_that_was_timed(planned, monkeypatch):
+    """Under ``graph`` that is the replay, not the launches that it takes the place of."""
+    replays, asked = [], []
+
+    def prepared(call, timer, device):
+        replays.append(lambda: call())
+        return replays[-1]
+
+    def per_call(call, counter, **how):
+        asked.append(call)
+        return energy.Energy(joules=1.0, calls=1, seconds=1.0, ticks=10)
+
+    monkeypatch.setattr(timing.latency, "prepared", prepared)
+    monkeypatch.setattr(timing.energy, "counter_of", lambda device: None)
+    monkeypatch.setattr(timing.energy, "per_call", per_call)
+    results = timing.measured(
+        protocol.Request(
+            kind="timing", cases=[p.case.factors for p in planned], metrics=["latency", "energy"], repetition=1,
+            device="cpu", threads=1, protocol=Protocol(budget=0.01, precision=0.9, placements=1),
+        )
+    )  # fmt: skip
+    assert {result.values["energy"] for result in results} == {1.0}
+    assert len(asked) == len(planned)
+    assert all(call in replays for call in asked)
 
 
 def energies(monkeypatch, **calls):
@@ -180,8 +208,8 @@ def energies(monkeypatch, **calls):
     monkeypatch.setattr(energy, "per_call", lambda *a, **k: real(*a, **{**k, "clock": machine.clock}))
     monkeypatch.setattr(timing.energy, "counter_of", lambda device: machine.joules)
     results = {name: protocol.Result(case_id=name, seconds=[1.0]) for name in calls}
-    built = {name: SimpleNamespace(call=call or machine.call) for name, call in calls.items()}
-    timing._energy(SimpleNamespace(device="cpu", repetition=0), built, results)
+    timed = {name: call or machine.call for name, call in calls.items()}
+    timing._energy(SimpleNamespace(device="cpu", repetition=0), timed, results)
     return results
 
 

@@ -118,10 +118,14 @@ def test_looking_at_the_rounds_takes_a_small_share_of_them(monkeypatch):
 
 def test_wall_time_is_split_without_a_rest():
     spent = timing.Spent(warmup=1.0, discarded=2.0, measured=8.0)
-    parts = latency.walltime(3.0, 4.0, spent, total=20.0)
-    assert parts == {"start": 3.0, "build": 4.0, "warmup": 1.0, "discarded": 2.0, "measured": 8.0, "overhead": 2.0}
-    assert latency.overhead_share(parts) == pytest.approx(0.2)
-    assert latency.overhead_share(parts, "start", "build", "warmup") == pytest.approx(4 / 12), (
+    parts = latency.walltime(3.0, 4.0, spent, timed=20.0, checks=6.0, energy=50.0)
+    assert parts == {
+        "start": 3.0, "build": 4.0, "warmup": 1.0, "discarded": 2.0, "measured": 8.0, "overhead": 2.0, "checks": 6.0,
+        "energy": 50.0,
+    }  # fmt: skip
+    assert sum(parts.values()) == 20.0 + 6.0 + 50.0
+    assert latency.overhead_share(parts) == pytest.approx(8 / 16)
+    assert latency.overhead_share(parts, "start", "build", "warmup") == pytest.approx(10 / 18), (
         "first calls of visits in"
     )
 
@@ -216,7 +220,7 @@ def test_the_worker_times_as_the_cases_say_and_tells_where_its_seconds_went(time
     monkeypatch.setattr(latency, "measure", lambda place, **how: measure(place, **how, clock=gpu.clock))
     request = Request(
         kind="timing", cases=[p.case.factors | {"timer": timer} for p in planned], metrics=["latency"], repetition=1,
-        device="cuda", threads=1, protocol=Protocol(budget=0.5, precision=0.5),
+        device="cuda", threads=1, protocol=Protocol(budget=0.5, precision=0.5, placements=1),
     )  # fmt: skip
     results = timing_task.measured(request)
     assert [r.status for r in results] == ["ok"] * 4

@@ -99,6 +99,23 @@ def test_a_wrong_layer_is_found_wrong(phase, monkeypatch):
     assert error > tolerance("float32")
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_layer_of_a_net_that_learns_nothing_is_found_wrong(dtype):
+    """One of many: the norm of all gradients hardly changes, and half precision would hide it."""
+    asked = case("resnet8", "quaternion", 4, phase="train_step", dtype=dtype, batch=4, size=8)
+    right, dead = build(asked, "cpu"), build(asked, "cpu")
+    dead.module.layer2[0].conv2.F.register_hook(torch.zeros_like)
+    limit = tolerance(dtype, "model", "gradient", depth=numerics.depth(right.module))
+    assert numerics.errors(right)["gradient"] <= limit
+    assert numerics.errors(dead)["gradient"] >= 1 > limit
+
+
+def test_a_gradient_that_is_lost_in_the_rounding_of_the_others_has_not_vanished():
+    large, small = torch.ones(100), torch.full((100,), 1e-4)
+    assert numerics.gradient_error([(large, large.double()), (0 * small, small.double())]) < 1e-3
+    assert numerics.gradient_error([(large, large.double()), (0 * large, 0.01 * large.double())]) == 1.0
+
+
 @pytest.mark.parametrize("phase", ["infer", "train_step"])
 def test_the_numeric_error_of_a_right_net_is_within_its_tolerance(phase):
     error = numerics.numeric_error(build(case("resnet20", "quaternion", 4, phase=phase, batch=4), "cpu"))

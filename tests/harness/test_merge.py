@@ -28,11 +28,11 @@ def test_machines_stand_side_by_side_each_with_its_own_baseline(tmp_path):
     write(
         tmp_path / "b",
         PLAN,
-        [static(REAL, env_id="cpu-y"), *timings([REAL, PH], seconds=5.0, env_id="cpu-y")],
+        [static(of, env_id="cpu-y") for of in (REAL, PH)] + timings([REAL, PH], seconds=5.0, env_id="cpu-y"),
         "cpu-y",
     )
     found = merge([tmp_path / "a", tmp_path / "b"], tmp_path / "c")
-    assert (dict(found.tasks), found.cases, found.conflicts) == ({"cpu-x": 4, "cpu-y": 3}, 2, [])
+    assert (dict(found.tasks), found.cases, found.conflicts) == ({"cpu-x": 4, "cpu-y": 4}, 2, [])
     df = bench.load(tmp_path / "c")
     latency = df[df["metric"] == "latency"].set_index(["env_id", "n"])["value"]
     assert latency.to_dict() == pytest.approx(

@@ -3,7 +3,7 @@
 import math
 import random
 import statistics
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -146,8 +146,10 @@ def test_a_line_whose_placements_are_not_its_rounds_is_refused(counts):
 
 
 def test_placements_make_another_task_and_one_is_what_tasks_always_had():
-    assert "placements" not in Protocol().of_timing
-    assert Protocol(placements=2).of_timing == {**Protocol().of_timing, "placements": 2}
+    one = Protocol(placements=1).of_timing
+    assert "placements" not in one
+    assert Protocol(placements=2).of_timing == {**one, "placements": 2}
+    assert Protocol().of_timing == {**one, "placements": 4}
 
 
 # ------------------------------------------------------------------------------------------------ a timing task
@@ -180,6 +182,20 @@ def test_a_task_builds_all_of_its_subjects_for_each_placement_in_turned_order(pl
         assert sum(result.details["placements"]) == len(result.seconds)
     spent = results[0].details["walltime"]
     assert spent["overhead"] < spent["build"] + spent["measured"] + spent["warmup"] + spent["discarded"]
+
+
+def test_a_sample_is_a_mean_of_calls_if_it_is_one_in_any_placement(planned, monkeypatch):
+    """Each placement finds its own number of calls for a block: percentiles are of single calls alone."""
+
+    def grown(*args, **kwargs):
+        found = real_measure(*args, **kwargs)
+        first = replace(found.rounds[0], calls=dict.fromkeys(found.rounds[0].calls, 1))
+        last = replace(found.rounds[-1], calls=dict.fromkeys(found.rounds[-1].calls, 10**6))
+        return replace(found, rounds=(first, *found.rounds[1:-1], last))
+
+    real_measure = latency.measure
+    monkeypatch.setattr(latency, "measure", grown)
+    assert {r.details["calls_per_block"] for r in timing.measured(request(planned, 2))} == {10**6}
 
 
 @pytest.mark.parametrize("factors", [{"compile": "aot_eager"}, {"path": "tuned"}])

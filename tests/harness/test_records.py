@@ -46,8 +46,15 @@ def static(planned, **kwargs):
     ]
 
 
+def checked(planned, lines):
+    """With a sound check of every case that ``lines`` check nowhere: no time is told without one."""
+    have = {found["case_id"] for line in lines if line["kind"] == "static" for found in line["results"]}
+    return [*static([p for p in planned if p.case.id not in have]), *lines]
+
+
 def rows(planned, lines, metric):
-    return {r["variant"]: r for r in derive(plan_lines(planned), lines) if r["metric"] == metric}
+    found = derive(plan_lines(planned), checked(planned, lines))
+    return {r["variant"]: r for r in found if r["metric"] == metric}
 
 
 def test_latency_is_the_geometric_mean_of_process_medians(planned):
@@ -171,7 +178,7 @@ def test_of_two_memory_formats_the_faster_real_layer_is_the_baseline(planned):
     assert last.case.group_id == real.case.group_id
     found = {
         r["case_id"]: r
-        for r in derive(plan_lines(both), timings(both, *[[[2.0], [1.0], [3.0]]] * 2))
+        for r in derive(plan_lines(both), checked(both, timings(both, *[[[2.0], [1.0], [3.0]]] * 2)))
         if r["metric"] == "latency_ratio"
     }
     assert {r["baseline_id"] for r in found.values()} == {last.case.id}
@@ -349,6 +356,33 @@ def test_a_second_opinion_that_failed_is_a_row_and_withholds_no_time(planned):
     told = {r["metric"]: (r["status"], r["reason"]) for r in last}
     assert told["macs_fvcore"] == ("error", "it broke")
     assert told["latency"] == ("ok", "")
+
+
+def test_no_time_is_told_before_its_answer_is_checked(planned):
+    """A run that was cut short, or a report in the midst of one: the row comes with the check."""
+    lines = timings(planned, [[1.0]] * 4, [[2.0]] * 4)
+    assert derive(plan_lines(planned), lines) == []
+    told = {(r["variant"], r["metric"]) for r in derive(plan_lines(planned), [*static(planned[1:]), *lines])}
+    assert ("quaternion", "latency") in told
+    assert ("real", "latency") not in told
+    assert ("quaternion", "latency_ratio") not in told, "its baseline is not checked"
+    whole = derive(plan_lines(planned), [*static(planned), *lines])
+    assert {r["metric"] for r in whole if r["variant"] == "quaternion"} == planned[1].metrics
+
+
+def test_marks_are_of_the_time_in_which_a_metric_was_measured(planned):
+    wanted = [Planned(replace(p.case, compile="default"), p.metrics | {"compile_time", "energy"}) for p in planned]
+    busy, quiet = ({"cores": 2, "foreign_cpu": share} for share in (0.5, 0.0))
+    lines = timings(wanted, [[1.0]] * 4, [[1.0]] * 4)
+    for line in lines:
+        for found in line["results"]:
+            found["values"] = {"compile_time": 1.0, "energy": 1.0}
+            found["details"] = {"watch": busy, "watch_energy": quiet}
+    marks = {metric: rows(wanted, lines, metric)["real"]["marks"] for metric in ("latency", "energy", "compile_time")}
+    assert marks == {"latency": "contended", "energy": "", "compile_time": ""}
+    for found in lines[1]["results"]:
+        found["details"] = {"watch": quiet, "watch_energy": busy}
+    assert rows(wanted, lines, "energy")["real"]["marks"] == "contended", "in one of the processes"
 
 
 def test_an_answer_that_could_not_be_checked_has_no_time(planned):

@@ -28,7 +28,7 @@ $(VENV)/.installed: pyproject.toml
 	$(VENV)/bin/python -m pip install --quiet --editable '.[test]'
 	@touch $@
 
-bench: $(READY) ## run the quick sweep on the CPU (4 minutes on 2 cores); ARGS adds options
+bench: $(READY) ## run the quick sweep on the CPU (2 minutes on 2 cores); ARGS adds options
 	$(PY) -m bench run bench/sweeps/quick.toml $(ARGS)
 
 bench-gpu: $(READY) ## measure the most telling cases on a CUDA device, within BUDGET=8m; again: the next ones

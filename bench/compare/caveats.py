@@ -6,10 +6,12 @@ import math
 import statistics
 from collections import Counter
 
+import pandas as pd
+
 from ..metrics import METRICS
 from ..stats import Estimate, Verdict, estimate_interval, resolvable
 from .change import Method, shown
-from .comparison import Compared, Comparison, Side, mean_of
+from .comparison import Compared, Comparison, mean_of
 from .direction import by_difference, worse
 from .where import as_text
 
@@ -22,21 +24,24 @@ def caveats(comparison: Comparison) -> list[str]:
     return [text for text in dict.fromkeys(found) if text]
 
 
-def _values(side: Side, column: str) -> list[str]:
-    return sorted(set(as_text(side.rows[column]).unique()) - {""})
+def _values(rows: pd.DataFrame, column: str) -> list[str]:
+    return sorted(set(as_text(rows[column]).unique()) - {""})
 
 
 def _machines(comparison: Comparison) -> str:
-    a, b = (_values(side, "env_id") for side in (comparison.a, comparison.b))
+    a, b = (_values(side.rows, "env_id") for side in (comparison.a, comparison.b))
     if a == b:
         return ""
     return f"a was measured on {', '.join(a)}, b on {', '.join(b)}: what differs is machine and software, whole"
 
 
 def _revisions(comparison: Comparison) -> str:
-    a, b = (_values(side, "code_rev") for side in (comparison.a, comparison.b))
-    mixed = [f"{name} holds rows of {len(own)} code revisions ({', '.join(own[:4])})"
-             for name, own in (("a", a), ("b", b)) if len(own) > 1]  # fmt: skip
+    mixed = []
+    for name, side in (("a", comparison.a), ("b", comparison.b)):
+        # a training is made of more sources than a timing, so that its revision is another
+        for _, rows in side.rows.groupby(side.rows["data"] != "none"):
+            if len(own := _values(rows, "code_rev")) > 1:
+                mixed.append(f"{name} holds rows of {len(own)} code revisions ({', '.join(own[:4])})")
     return "; ".join(mixed) + ": name one with code_rev= in --a and --b" if mixed else ""
 
 
@@ -55,7 +60,7 @@ def _control(comparison: Comparison, compared: Compared) -> str:
     """The real layers of two runs, whose code is torch's: if they changed, the machine did."""
     if compared.metric != "latency" or comparison.a.source.path == comparison.b.source.path:
         return ""
-    if _values(comparison.a, "env_id") != _values(comparison.b, "env_id"):
+    if _values(comparison.a.rows, "env_id") != _values(comparison.b.rows, "env_id"):
         return ""
     real = [found for found in compared.measured if found.names == ("real", "real")]
     mean = mean_of(real)

@@ -325,6 +325,25 @@ def test_two_revisions_within_a_folder_are_compared(planned, tmp_path):
         source.read(both, "cccc")
 
 
+def test_the_revision_of_a_training_is_no_mixture_with_that_of_a_timing(folder, tmp_path):
+    """It is a hash of more sources."""
+    rows = source.read(folder).rows
+    timed = rows["data"] == "none"
+    rows = rows.assign(code_rev=rows["code_rev"].where(timed, "tttt00000000"))
+
+    def mixed(rows, name):
+        (tmp_path / name).mkdir()
+        files.write(rows, tmp_path / name)
+        told = caveats(compared(tmp_path / name / "table.parquet", "algebra=real", "algebra=ph"))
+        return [text for text in told if "code revisions" in text]
+
+    assert rows["code_rev"].nunique() == 2
+    assert mixed(rows, "sound") == []
+    first = timed & (rows["channels"] == rows.loc[timed, "channels"].min())
+    (text,) = mixed(rows.assign(code_rev=rows["code_rev"].mask(first, "cccc00000000")), "two")
+    assert text.startswith("a holds rows of 2 code revisions (")
+
+
 def test_a_pair_is_timed_round_by_round_though_one_of_it_was_in_a_newer_chunk_too(planned, tmp_path):
     """The real layer is in every chunk of its group; what is compared with it is in one."""
     run = write_run(tmp_path / "run", planned, noisy(), values)

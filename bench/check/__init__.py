@@ -8,7 +8,7 @@ find. What it answers, in shares with their intervals, is what its tables are wo
     plan.py        which questions are put, and how often
     judge.py       from ratios to shares, intervals, and the smallest difference that is told apart
     session.py     the order of things: processes, load, findings; knows no torch and starts nothing itself
-    idle.py        what happens to the machine at rest
+    idle.py        what happens to the machine at rest, and while pairs are timed
     work.py        kernels of a wanted duration, and how a pair of them is timed
     peers.py       the other timers (pytest_timer.py: the one that needs a session of its own)
     worker.py      one fresh process

@@ -1,18 +1,14 @@
 """Figures of strange tables, and figures that a person asks for in TOML: nothing makes them fail without a word."""
 
 import re
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib import pyplot as plt
-
-sys.path.insert(0, str(Path(__file__).parent / "support"))
 from drawn import FEW, ONE_MACHINE, check_looks, one, shown
 from drawn import everything as all_kinds
 from made_tables import made
+from matplotlib import pyplot as plt
 
 from bench.errors import UsageError
 from bench.metrics import METRICS

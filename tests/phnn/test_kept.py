@@ -15,10 +15,7 @@ from torch.nn.utils import prune
 
 from phnn.tolerances import tolerance
 
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture(params=["factored", "bilinear", "rank"])

@@ -16,6 +16,7 @@ from phnn.functional import PATHS, ph_conv, ph_conv_transpose, ph_linear
 from phnn.tolerances import tolerance
 
 F64 = torch.float64
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 ALGEBRAS = [
     "complex",
@@ -28,11 +29,6 @@ ALGEBRAS = [
     "clifford(2,1)",
 ]
 RANKED = [(2, 2), (4, 5), (4, 7)]
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
 @pytest.mark.parametrize("path", PATHS)
